@@ -1,0 +1,76 @@
+"""Named parameters with their own policies on one flat buffer, and optimizers that obey them.
+
+Public names are imported when they are first used: importing the package compiles nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nbopt import errors, initializer, optimizer, regularizer
+    from nbopt.attr import ParamAttr, WeightNormParamAttr
+    from nbopt.buffer import ParameterBuffer
+    from nbopt.clip import (
+        ClipGradByGlobalNorm,
+        ClipGradByNorm,
+        ClipGradByValue,
+        clip_grad_norm_,
+        clip_grad_value_,
+    )
+    from nbopt.errors import NboptError
+    from nbopt.norms import norm
+    from nbopt.optimizer import Optimizer
+    from nbopt.parameter import Parameter
+
+__all__ = [
+    "ClipGradByGlobalNorm",
+    "ClipGradByNorm",
+    "ClipGradByValue",
+    "NboptError",
+    "Optimizer",
+    "ParamAttr",
+    "Parameter",
+    "ParameterBuffer",
+    "WeightNormParamAttr",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "errors",
+    "initializer",
+    "norm",
+    "optimizer",
+    "regularizer",
+]
+
+_HOMES = {
+    "ClipGradByGlobalNorm": "clip",
+    "ClipGradByNorm": "clip",
+    "ClipGradByValue": "clip",
+    "NboptError": "errors",
+    "Optimizer": "optimizer",
+    "ParamAttr": "attr",
+    "Parameter": "parameter",
+    "ParameterBuffer": "buffer",
+    "WeightNormParamAttr": "attr",
+    "clip_grad_norm_": "clip",
+    "clip_grad_value_": "clip",
+    "norm": "norms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"nbopt.{_HOMES[name]}"), name)
+    elif name in __all__:
+        value = importlib.import_module(f"nbopt.{name}")
+    else:
+        raise AttributeError(f"module 'nbopt' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,194 @@
+"""What a parameter wishes for itself: records that `ParameterBuffer.create_parameter` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nbopt._validation import as_flag, as_integer, as_name, as_number, nearest
+from nbopt.errors import ParameterError
+from nbopt.initializer import Initializer
+from nbopt.regularizer import Regularizer
+
+__all__ = ["ParamAttr", "WeightNormParamAttr"]
+
+DIM_MEANINGS = """dim is the axis that is kept, 0 <= dim < rank, or None for one norm over all elements.
+What a negative dim means elsewhere:
+                          kept or reduced   None             -1
+  nbopt                   kept              whole tensor     refused
+  Paddle ParamAttr        kept              whole tensor     last axis
+  Paddle nn.utils, torch  kept              whole tensor     whole tensor
+  Jittor                  reduced           last axis        last axis"""
+
+
+@dataclass(frozen=True, init=False)
+class ParamAttr:
+    """The policy of one parameter.
+
+    Parameters
+    ----------
+    name : str, optional
+        Wins over the `name` argument of `create_parameter`. Parameters of one name are one parameter.
+    initializer : Initializer, optional
+        Draws the first value.
+    learning_rate : float
+        Multiplies the learning rate; finite and >= 0. At 0 the parameter stays, but its velocity goes on.
+    regularizer : L1Decay or L2Decay, optional
+        Stands in place of the optimizer's and the group's weight decay.
+    trainable : bool
+        False freezes the parameter, bit for bit.
+    do_model_average : bool
+        Whether averages take the parameter in.
+    need_clip : bool
+        False keeps the parameter out of gradient clipping, and out of its norm.
+
+    Notes
+    -----
+    The fields are those of Paddle's `ParamAttr`. Records compare by value and do not change; the attributes of a
+    `Parameter` can be set at any time.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> nb.ParamAttr(learning_rate=2.0, need_clip=False)
+    ParamAttr(name=None, initializer=None, learning_rate=2.0, regularizer=None, trainable=True, do_model_average=True, need_clip=False)
+    """
+
+    name: str | None
+    initializer: Initializer | None
+    learning_rate: float
+    regularizer: Regularizer | None
+    trainable: bool
+    do_model_average: bool
+    need_clip: bool
+
+    def __init__(
+        self,
+        name: str | None = None,
+        initializer: Initializer | None = None,
+        learning_rate: float = 1.0,
+        regularizer: Regularizer | None = None,
+        trainable: bool = True,
+        do_model_average: bool = True,
+        need_clip: bool = True,
+        **unknown: Any,
+    ):
+        kind = type(self).__name__
+        if "gradient_clip" in unknown:
+            raise TypeError(
+                f"{kind} has no gradient_clip: give the clip to the optimizer (grad_clip=...), and "
+                "need_clip=False to the parameters that it shall leave alone"
+            )
+        if unknown:
+            fields = ("name", "initializer", "learning_rate", "regularizer", "trainable")
+            key = next(iter(unknown))
+            legal = (*fields, "do_model_average", "need_clip")
+            raise TypeError(f"{kind} got an unknown argument {key!r}: {nearest(key, legal)}")
+        if initializer is not None and not isinstance(initializer, Initializer):
+            raise TypeError(f"{kind} initializer must be an Initializer, got {initializer!r}")
+        if regularizer is not None and not isinstance(regularizer, Regularizer):
+            raise TypeError(
+                f"{kind} regularizer must be L1Decay or L2Decay, got {regularizer!r}; "
+                "write nbopt.regularizer.L2Decay(coeff)"
+            )
+        for field, value in (
+            ("name", None if name is None else as_name(name, f"{kind} name")),
+            ("initializer", initializer),
+            ("learning_rate", as_number(learning_rate, f"{kind} learning_rate", low=0.0)),
+            ("regularizer", regularizer),
+            ("trainable", as_flag(trainable, f"{kind} trainable")),
+            ("do_model_average", as_flag(do_model_average, f"{kind} do_model_average")),
+            ("need_clip", as_flag(need_clip, f"{kind} need_clip")),
+        ):
+            object.__setattr__(self, field, value)
+
+    def renamed(self, name: str | None) -> ParamAttr:
+        """Return this record under another name.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParamAttr(need_clip=False).renamed("bias").name
+        'bias'
+        """
+        return replace(self, name=name)
+
+
+@dataclass(frozen=True, init=False)
+class WeightNormParamAttr(ParamAttr):
+    """The policy of a weight that is recomposed from a direction v and a magnitude g, ``w = g v / |v|``.
+
+    v is drawn by the initializer and g starts as its norm, so the first w is what the initializer drew. Both carry the
+    attributes.
+
+    Parameters
+    ----------
+    dim : int, optional
+        The axis that is kept, ``0 <= dim < rank``: one magnitude per index along it. None is one norm over all
+        elements.
+    name, initializer, learning_rate, regularizer, trainable, need_clip
+        As in `ParamAttr`.
+    do_model_average : bool
+        As in `ParamAttr`, but False by default, as in Paddle.
+
+    Notes
+    -----
+    Salimans and Kingma (2016). The fields are those of Paddle's `WeightNormParamAttr`; a negative `dim` is refused,
+    because Paddle, torch and Jittor mean different things by it.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> nb.WeightNormParamAttr(dim=0).do_model_average
+    False
+    """
+
+    dim: int | None
+
+    def __init__(
+        self,
+        dim: int | None = None,
+        name: str | None = None,
+        initializer: Initializer | None = None,
+        learning_rate: float = 1.0,
+        regularizer: Regularizer | None = None,
+        trainable: bool = True,
+        do_model_average: bool = False,
+        need_clip: bool = True,
+        **unknown: Any,
+    ):
+        super().__init__(
+            name,
+            initializer,
+            learning_rate,
+            regularizer,
+            trainable,
+            do_model_average,
+            need_clip,
+            **unknown,
+        )
+        if dim is not None:
+            dim = as_integer(dim, "WeightNormParamAttr dim", error=ParameterError)
+            if dim < 0:
+                raise ParameterError(f"WeightNormParamAttr got dim={dim}. {DIM_MEANINGS}")
+        object.__setattr__(self, "dim", dim)
+
+
+def as_attr(value: Any) -> ParamAttr | None:
+    """Return what `attr=` stands for; None for False, which asks for no parameter at all."""
+    if value is None or value is True:
+        return ParamAttr()
+    if value is False:
+        return None
+    if isinstance(value, ParamAttr):
+        return value
+    if isinstance(value, str):
+        return ParamAttr(name=value)
+    if isinstance(value, Initializer):
+        return ParamAttr(initializer=value)
+    if isinstance(value, Regularizer):
+        return ParamAttr(regularizer=value)
+    raise TypeError(
+        "attr must be None, True, False, a name, an initializer, a regularizer, ParamAttr or "
+        f"WeightNormParamAttr, got {type(value).__name__} {value!r}"
+    )

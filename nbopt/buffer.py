@@ -1,0 +1,690 @@
+"""The flat buffer that owns every parameter's value, gradient and attributes."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nbopt._validation import as_flag, as_float_array, as_integer, as_name, as_shape, nearest
+from nbopt.attr import DIM_MEANINGS, ParamAttr, WeightNormParamAttr, as_attr
+from nbopt.errors import DeviceError, ParameterError
+from nbopt.initializer import Constant, Initializer, XavierUniform, global_initializer
+from nbopt.kernels import tables as t
+from nbopt.layout import ALIGNMENT, Item, Layout, magnitude_shape
+from nbopt.norms import initial_magnitude
+from nbopt.parameter import Parameter
+from nbopt.summary import Summary, summarize
+
+__all__ = ["ParameterBuffer"]
+
+# Suffixes of the entries of a state dictionary: no parameter may be called `<other>.<one of these>`.
+STATE_SUFFIXES = ("velocity", "moment1", "moment2", "moment2_max", "step")
+
+
+class ParameterBuffer(Mapping[str, Parameter]):
+    """Named parameters with their own policies, on one flat array.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+        Of every parameter.
+    device : {"cpu", "auto"}
+        Where the arrays live; "auto" takes a CUDA device where one can be used.
+    seed : int, optional
+        Initial values depend on the seed and the parameter's name alone. None draws a seed.
+
+    Raises
+    ------
+    TypeError, ParameterError, DeviceError
+        If an argument is of a wrong type, out of range, or asks for a device that cannot be used.
+
+    Notes
+    -----
+    Storage is laid out once, when the first view is handed out or the first optimizer is built; after that no parameter
+    is added and no array ever moves.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> params = nb.ParameterBuffer(dtype="float32", seed=0)
+    >>> w = params.create_parameter([784, 128], name="fc.weight")
+    >>> b = params.create_parameter([128], name="fc.bias", is_bias=True)
+    >>> list(params), params["fc.bias"] is b
+    (['fc.weight', 'fc.bias'], True)
+    """
+
+    def __init__(self, dtype: Any = "float32", device: str = "cpu", seed: int | None = None):
+        self.dtype = _as_dtype(dtype)
+        self.device = _as_device(device)
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+        self.seed = as_integer(seed, "seed", low=0, error=ParameterError)
+        self._parameters: dict[str, Parameter] = {}
+        self._derived: dict[str, Parameter] = {}  # every v and g
+        self._automatic = 0
+        self._layout: Layout | None = None
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    # --- mapping
+
+    def __getitem__(self, name: str) -> Parameter:
+        parameter = self._parameters.get(name) or self._derived.get(name)
+        if parameter is None:
+            raise KeyError(f"no parameter {name!r}; {nearest(str(name), self._parameters)}")
+        return parameter
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __repr__(self) -> str:
+        size = sum(p.size for p in self.values())
+        return f"ParameterBuffer({len(self)} parameters, {size:,} elements, {self.dtype}, {self.device})"
+
+    # --- creation
+
+    def create_parameter(
+        self,
+        shape: int | Iterable[int],
+        name: str | None = None,
+        attr: Any = None,
+        is_bias: bool = False,
+        default_initializer: Initializer | None = None,
+    ) -> Parameter | None:
+        """Declare a parameter.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+        name : str, optional
+            ``param_0``, ``param_1``, ... by default; `attr.name` wins.
+        attr : None, bool, str, Initializer, Regularizer, ParamAttr or WeightNormParamAttr
+            False asks for no parameter; a string is a name.
+        is_bias : bool
+            Chooses the initializer where none is given: Constant(0), XavierUniform for a weight.
+        default_initializer : Initializer, optional
+            Used where neither `attr` nor `set_global_initializer` gives one.
+
+        Returns
+        -------
+        Parameter or None
+            A name used before with the same shape returns the same parameter, if `attr` is None, only a name, or
+            equal by value.
+
+        Raises
+        ------
+        ParameterError
+            If the name is taken with another shape or other attributes, collides with a derived name, if a
+            weight-normed slice starts at zero, or if the buffer is laid out already.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer()
+        >>> w = params.create_parameter([3], name="w", attr=nb.initializer.Constant(2.0))
+        >>> params.create_parameter([3], name="w") is w
+        True
+        >>> params.create_parameter([3], attr=False) is None
+        True
+        """
+        record = as_attr(attr)
+        if record is None:
+            return None
+        as_flag(is_bias, "is_bias")
+        if default_initializer is not None and not isinstance(default_initializer, Initializer):
+            raise TypeError(
+                f"default_initializer must be an Initializer, got {default_initializer!r}"
+            )
+        if record.name is None and name is None:
+            name = self._automatic_name()
+        full = record.name if record.name is not None else as_name(name)
+        sizes = as_shape(shape, full)
+        bare = record.renamed(None)
+        known = self._parameters.get(full)
+        if known is not None:
+            return self._shared(known, sizes, None if bare == ParamAttr() else bare)
+        initializer = record.initializer or global_initializer(is_bias) or default_initializer
+        if initializer is None:
+            initializer = Constant(0.0) if is_bias else XavierUniform()
+        return self._add(full, sizes, record.renamed(full), initializer)
+
+    def _automatic_name(self) -> str:
+        while f"param_{self._automatic}" in self._parameters:
+            self._automatic += 1
+        return f"param_{self._automatic}"
+
+    def _shared(
+        self, known: Parameter, shape: tuple[int, ...], attr: ParamAttr | None
+    ) -> Parameter:
+        if known.shape != shape:
+            raise ParameterError(
+                f"parameter {known.name!r} exists with shape {known.shape}, and cannot be shared with "
+                f"shape {shape}; give the other one another name"
+            )
+        if attr is not None and attr != known.attr.renamed(None):
+            raise ParameterError(
+                f"parameter {known.name!r} exists with {known.attr}, which conflicts with "
+                f"{attr.renamed(known.name)}; share it with attr=None or equal attributes"
+            )
+        return known
+
+    def _add(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        attr: ParamAttr,
+        initial: Initializer | NDArray[Any],
+    ) -> Parameter:
+        if self.is_sealed:
+            raise ParameterError(
+                f"parameter {name!r} comes too late: the buffer was laid out when the first view or "
+                "optimizer was made. Create every parameter before that, or build a new buffer with "
+                "ParameterBuffer.from_arrays(params.numpy())"
+            )
+        normed = isinstance(attr, WeightNormParamAttr)
+        self._check_free(name, normed)
+        if normed:
+            _check_dim(attr, name, shape)
+        if isinstance(initial, Initializer):
+            initial = self._drawn(name, shape, initial)
+        values = as_float_array(initial, f"initial value of {name!r}", self.dtype, shape)
+        values = np.array(values, order="C")
+        if not normed:
+            parameter = Parameter(self, name, shape, attr, "plain", values)
+        else:
+            dim = attr.dim  # type: ignore[attr-defined]
+            parameter = Parameter(self, name, shape, attr, "normed")
+            magnitude = initial_magnitude(values, dim, name)
+            parameter.weight_v = Parameter(
+                self, f"{name}_v", shape, attr, "direction", values, parameter
+            )
+            parameter.weight_g = Parameter(
+                self, f"{name}_g", magnitude_shape(shape, dim), attr, "magnitude", magnitude, parameter
+            )
+            for part in parameter._moved:
+                self._derived[part.name] = part
+        self._parameters[name] = parameter
+        return parameter
+
+    def _check_free(self, name: str, normed: bool) -> None:
+        """Refuse a name that collides with a derived one, or whose derived ones collide."""
+        parts = [f"{name}_v", f"{name}_g"] if normed else [name]
+        for taken in [name, *parts] if normed else parts:
+            if taken in self._derived or (taken in self._parameters and taken != name):
+                owner = self._derived[taken]._parent if taken in self._derived else None
+                whose = f"the weight norm of {owner.name!r}" if owner else f"parameter {taken!r}"
+                raise ParameterError(
+                    f"parameter {name!r} needs the name {taken!r}, which {whose} has; choose another name"
+                )
+        for suffix in STATE_SUFFIXES:
+            stem = name.removesuffix(f".{suffix}")
+            clash = next((p for p in parts if f"{p}.{suffix}" in self._parameters), None)
+            if (stem != name and (stem in self._parameters or stem in self._derived)) or clash:
+                entry = name if clash is None else f"{clash}.{suffix}"
+                raise ParameterError(
+                    f"parameter {name!r}: {entry!r} would be both a parameter and an entry of the "
+                    "optimizer's state dictionary; choose another name"
+                )
+
+    def _drawn(
+        self, name: str, shape: tuple[int, ...], initializer: Initializer
+    ) -> NDArray[np.float64]:
+        digest = hashlib.sha256(name.encode()).digest()
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *digest])))
+        try:
+            return initializer.draw(shape, generator)
+        except ParameterError as error:
+            raise ParameterError(f"parameter {name!r}: {error}") from error
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, ArrayLike],
+        attrs: Mapping[str, Any] | None = None,
+        dtype: Any = None,
+        device: str = "cpu",
+    ) -> ParameterBuffer:
+        """Build a buffer from values, which are copied in.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array_like
+            Values by name, in creation order.
+        attrs : mapping of str to attr, optional
+            Attributes by `fnmatch` pattern; of several patterns that match a name the last is used, whole.
+        dtype : {"float32", "float64"}, optional
+            By default float32 if every array is (or is narrower), else float64.
+        device : str
+
+        Returns
+        -------
+        ParameterBuffer
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays(
+        ...     {"a.weight": [[1.0]], "a.bias": [0.0]}, attrs={"*.bias": nb.ParamAttr(need_clip=False)}
+        ... )
+        >>> params["a.bias"].need_clip
+        False
+        """
+        values = {}
+        for name, array in dict(arrays).items():
+            values[as_name(name)] = np.asarray(array)
+            if values[name].dtype.kind not in "iuf":
+                raise TypeError(
+                    f"array {name!r} must hold real numbers, got dtype {values[name].dtype}"
+                )
+        if dtype is None:
+            single = all(np.can_cast(a.dtype, np.float32) for a in values.values())
+            dtype = np.float32 if single and values else np.float64
+        records = {}
+        for pattern, attr in (attrs or {}).items():
+            records[as_name(pattern, "attribute pattern")] = as_attr(attr)
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in values):
+                raise ParameterError(
+                    f"attribute pattern {pattern!r} matches no array: {', '.join(values)}"
+                )
+        buffer = cls(dtype=dtype, device=device, seed=0)
+        for name, array in values.items():
+            record: ParamAttr | None = ParamAttr()
+            for pattern, candidate in records.items():
+                if fnmatch.fnmatchcase(name, pattern):
+                    record = candidate
+            if record is not None:
+                buffer._add(name, array.shape, record.renamed(name), array)
+        return buffer
+
+    # --- storage
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether storage is laid out."""
+        return self._layout is not None
+
+    def _seal(self) -> Layout:
+        """Lay out the storage, once, and move the values in."""
+        if self._layout is not None:
+            return self._layout
+        items = [Item(p.name, p.shape, p._role == "normed", p.dim) for p in self.values()]
+        layout = Layout(items, self.dtype.itemsize)
+        self._data = _aligned_zeros(layout.size, self.dtype)
+        self._grad = _aligned_zeros(layout.effective_size, self.dtype)
+        self._attributes = np.zeros((len(layout.names), t.ATTRIBUTE_COLUMNS))
+        self._segment_of = {name: index for index, name in enumerate(layout.names)}
+        composed = [(p, p._composed()) for p in self.values() if p._role == "normed"]
+        self._layout = layout
+        for name, index in self._segment_of.items():
+            parameter = self[name]
+            self._attributes[index] = parameter._row
+            parameter._row = self._attributes[index]
+            np.copyto(self._writable(parameter), parameter._initial)
+            parameter._initial = None
+        for parameter, w in composed:
+            np.copyto(self._writable(parameter), w)
+        return layout
+
+    def _writable(self, parameter: Parameter) -> NDArray[Any]:
+        """View of the value that can be written, whatever the role."""
+        layout = self._seal()
+        if parameter._role == "normed":
+            where = layout.effective[parameter.name]
+        else:
+            segment = layout.segments[self._segment_of[parameter.name]]
+            start = layout.trainable_start + int(segment[t.SEGMENT_START])
+            where = slice(start, start + parameter.size)
+        view: NDArray[Any] = self._data[where].reshape(parameter.shape)
+        return view
+
+    def _views_of(self, parameter: Parameter) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(value, grad) of a parameter, made once."""
+        if parameter._views is None:
+            value = self._writable(parameter)
+            if parameter._role != "plain":
+                value.flags.writeable = False
+            grad = value
+            if parameter._parent is None:
+                where = self._seal().effective[parameter.name]
+                grad = self._grad[where].reshape(parameter.shape)
+            parameter._views = value, grad
+        return parameter._views
+
+    @property
+    def flat(self) -> NDArray[Any]:
+        """View of the effective weights, 1-D; it contains padding, which is never read into a result."""
+        return self._data_of(0, self._seal().effective_size)
+
+    @property
+    def flat_grad(self) -> NDArray[Any]:
+        """View of the gradients of `flat`, same offsets."""
+        self._seal()
+        return self._grad
+
+    @property
+    def trainable_flat(self) -> NDArray[Any]:
+        """View of what an optimizer moves, 1-D. After writing to it by hand, call `recompose`."""
+        return self._data_of(self._seal().trainable_start, None)
+
+    def _data_of(self, begin: int, end: int | None) -> NDArray[Any]:
+        view: NDArray[Any] = self._data[begin:end]
+        return view
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter lies in `flat` and `flat_grad`."""
+        return {name: self._seal().effective[name] for name in self}
+
+    def recompose(self) -> None:
+        """Write every weight-normed w from its v and g.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer(seed=0)
+        >>> w = params.create_parameter([2, 3], name="w", attr=nb.WeightNormParamAttr())
+        >>> params.trainable_flat[:] *= 2
+        >>> params.recompose()
+        """
+        for parameter in self.values():
+            if parameter._role == "normed":
+                parameter._recompose()
+
+    # --- pickling and copying
+
+    def __getstate__(self) -> dict[str, Any]:
+        parts = [(p.name, p.shape, p.attr) for p in self.values()]
+        moved = [part for p in self.values() for part in p._moved]
+        state: dict[str, Any] = {
+            "config": (self.dtype.name, self.device, self.seed, self._automatic),
+            "parameters": parts,
+            "rows": {part.name: part._row.copy() for part in moved},
+            "sealed": self.is_sealed,
+        }
+        if self.is_sealed:
+            state["data"], state["grad"] = self._data, self._grad
+        else:
+            state["initial"] = {part.name: part._initial for part in moved}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        dtype, device, seed, automatic = state["config"]
+        ParameterBuffer.__init__(self, dtype, device, seed)
+        self._automatic = automatic
+        for name, shape, attr in state["parameters"]:
+            # Any direction will do: the values follow.
+            self._add(name, shape, attr, np.ones(shape, self.dtype))
+        for name, row in state["rows"].items():
+            self[name]._row = row.copy()
+        if state["sealed"]:
+            self._seal()
+            np.copyto(self._data, state["data"])
+            np.copyto(self._grad, state["grad"])
+        else:
+            for name, values in state["initial"].items():
+                self[name]._initial = values.copy()
+
+    # --- all parameters at once
+
+    def select(self, pattern: str) -> list[Parameter]:
+        """Return the parameters whose names match an `fnmatch` pattern, in creation order.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [1.0], "c.b": [1.0]})
+        >>> [p.name for p in params.select("*.b")]
+        ['a.b', 'c.b']
+        """
+        as_name(pattern, "pattern")
+        return [p for name, p in self.items() if fnmatch.fnmatchcase(name, pattern)]
+
+    def _matching(self, pattern: str) -> list[Parameter]:
+        found = self.select(pattern)
+        if not found:
+            raise ParameterError(f"pattern {pattern!r} matches no parameter: {', '.join(self)}")
+        return found
+
+    def freeze(self, pattern: str) -> None:
+        """Set ``trainable=False`` on every parameter whose name matches.
+
+        Raises
+        ------
+        ParameterError
+            If none matches.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [1.0]})
+        >>> params.freeze("a.*")
+        >>> params.unfreeze("*.b")
+        >>> [p.trainable for p in params.values()]
+        [False, True]
+        """
+        for parameter in self._matching(pattern):
+            parameter.trainable = False
+
+    def unfreeze(self, pattern: str) -> None:
+        """Set ``trainable=True`` on every parameter whose name matches; see `freeze`."""
+        for parameter in self._matching(pattern):
+            parameter.trainable = True
+
+    def numpy(self, pattern: str = "*") -> dict[str, NDArray[Any]]:
+        """Return copies of the values whose names match, by name."""
+        return {p.name: p.numpy() for p in self.select(pattern)}
+
+    def clear_grad(self, set_to_zero: bool = True) -> None:
+        """Fill every gradient with zeros; `set_to_zero=False` also marks them absent."""
+        keep = as_flag(set_to_zero, "set_to_zero")
+        self.flat_grad[...] = 0.0
+        if not keep:
+            self._attributes[:, t.ATTRIBUTE_PRESENT] = 0.0
+
+    def set_grads(self, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
+        """Copy gradients in; all of them or, on an error, none.
+
+        Parameters
+        ----------
+        grads : mapping of str to array_like, or vector
+            Gradients by name (None: absent; names not given keep theirs), or a dense vector as `to_vector` gives.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
+        >>> params.set_grads({"w": [0.5, 0.5]})
+        >>> params.to_vector("grad")
+        array([0.5, 0.5])
+        """
+        if not isinstance(grads, Mapping):
+            self.from_vector(grads, what="grad")
+            return
+        checked: dict[str, NDArray[Any] | None] = {}
+        for name, grad in grads.items():
+            if name not in self._parameters:
+                raise ParameterError(
+                    f"gradient for an unknown parameter {name!r}: {nearest(str(name), self)}"
+                )
+            checked[name] = (
+                None
+                if grad is None
+                else as_float_array(grad, f"gradient of {name!r}", self.dtype, self[name].shape)
+            )
+        for name, values in checked.items():
+            self[name].grad = values
+
+    def _vector_parts(self, what: str, space: str, frozen: bool) -> list[Parameter]:
+        for value, name, legal in (
+            (what, "what", ("value", "grad")),
+            (space, "space", ("effective", "trainable")),
+        ):
+            if value not in legal:
+                raise ParameterError(f"{name} must be one of {legal}, got {value!r}")
+        as_flag(frozen, "frozen")
+        whole = space == "effective"
+        parts = [part for p in self.values() for part in ((p,) if whole else p._moved)]
+        return [part for part in parts if frozen or part.trainable]
+
+    def to_vector(
+        self, what: str = "value", space: str = "effective", frozen: bool = True
+    ) -> NDArray[Any]:
+        """Return values or gradients as one dense vector, in creation order, without padding.
+
+        Parameters
+        ----------
+        what : {"value", "grad"}
+        space : {"effective", "trainable"}
+            "trainable" has g and v in place of a weight-normed w, and their gradients.
+        frozen : bool
+            False leaves out what does not train.
+
+        Returns
+        -------
+        numpy.ndarray
+            1-D, a copy.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"a": [[1.0, 2.0]], "b": [3.0]}).to_vector()
+        array([1., 2., 3.])
+        """
+        parts = self._vector_parts(what, space, frozen)
+        arrays = [p.grad if what == "grad" else p._current() for p in parts]
+        if not arrays:
+            return np.zeros(0, self.dtype)
+        return np.concatenate([a.reshape(-1) for a in arrays])
+
+    def from_vector(
+        self,
+        x: ArrayLike,
+        what: str = "value",
+        space: str = "effective",
+        frozen: bool = True,
+    ) -> None:
+        """Copy in what `to_vector` of the same arguments gives; computed gradients of g and v cannot be written.
+
+        Raises
+        ------
+        ParameterError
+            If the vector has another length; nothing was written.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a": [[1.0, 2.0]], "b": [3.0]})
+        >>> params.from_vector([4.0, 5.0, 6.0])
+        >>> params["b"].numpy()
+        array([6.])
+        """
+        parts = self._vector_parts(what, space, frozen)
+        size = sum(p.size for p in parts)
+        values = as_float_array(x, f"vector of {what}s", self.dtype, (size,))
+        at = 0
+        pieces = []
+        for part in parts:
+            pieces.append((part, values[at : at + part.size].reshape(part.shape)))
+            at += part.size
+        if what == "grad":
+            for part, piece in pieces:
+                part.grad = piece
+            return
+        for part, piece in pieces:
+            if part._role == "normed":
+                initial_magnitude(piece, part.dim, part.name)  # refuses zero slices before anything is written
+        for part, piece in pieces:
+            part.set_value(piece)
+
+    def fingerprint(self) -> str:
+        """Return a hash of names, shapes, dtype and every real element: the same for the same bits.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> one = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> one.fingerprint() == nb.ParameterBuffer.from_arrays({"w": [1.0]}).fingerprint()
+        True
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self):
+            for part in dict.fromkeys((self[name], *self[name]._moved)):
+                digest.update(repr((part.name, part.shape, self.dtype.name)).encode())
+                digest.update(np.ascontiguousarray(part._current()).tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> Summary:
+        """Return a table of the parameters, one row each; `str` prints it.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> rows = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]}).summary().rows
+        >>> rows[0].name, rows[0].bytes
+        ('w', 16)
+        """
+        return summarize(self.values(), self.dtype)
+
+
+def as_parameters(params: Any) -> list[Parameter]:
+    """Return the parameters that a buffer, a parameter or an iterable of parameters names, each once."""
+    if isinstance(params, ParameterBuffer):
+        return list(params.values())
+    if isinstance(params, Parameter):
+        return [params]
+    if isinstance(params, (str, bytes, Mapping, set, frozenset)) or not isinstance(params, Iterable):
+        raise TypeError(
+            "parameters must be a ParameterBuffer or a list of Parameter, got "
+            f"{type(params).__name__}"
+        )
+    found = list(params)
+    for item in found:
+        if not isinstance(item, Parameter):
+            raise TypeError(f"parameters must be Parameter objects, got {type(item).__name__}")
+    return list(dict.fromkeys(found))
+
+
+def _as_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
+    if kind not in (np.float32, np.float64) or not kind.isnative:
+        raise TypeError(f"dtype must be float32 or float64, got {kind}")
+    return kind
+
+
+def _as_device(device: Any) -> str:
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a string, got {device!r}")
+    if device in ("cpu", "auto"):
+        return "cpu"
+    if device == "cuda" or device.startswith("cuda:"):
+        raise DeviceError(f"device {device!r} cannot be used: this version runs on the CPU; use device='cpu'")
+    raise ParameterError(f"device must be 'cpu', 'cuda', 'cuda:<number>' or 'auto', got {device!r}")
+
+
+def _check_dim(attr: ParamAttr, name: str, shape: tuple[int, ...]) -> None:
+    dim = attr.dim  # type: ignore[attr-defined]
+    if dim is not None and dim >= len(shape):
+        raise ParameterError(
+            f"parameter {name!r} of shape {shape} has no axis dim={dim}. {DIM_MEANINGS}"
+        )
+
+
+def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros whose first element stands on an `ALIGNMENT` boundary."""
+    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    shift = -raw.ctypes.data % ALIGNMENT
+    array: NDArray[Any] = raw[shift : shift + size * dtype.itemsize].view(dtype)
+    return array

@@ -1,0 +1,219 @@
+"""From plain functions to a compiled, cached kernel.
+
+A kernel is a tree of plain Python functions that call each other by their global names. Binding copies the tree: each
+function gets a namespace in which the functions it names are compiled, and in which some names (the rule, the constants of
+the storage dtype) are replaced. The root's name carries a fingerprint of everything reached, because Numba's disk cache
+sees neither globals, callees nor options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numba
+import numpy as np
+
+import nbopt
+from nbopt.kernels.rules import Rule
+from nbopt.kernels.scalars import ELEMENTWISE
+from nbopt.kernels.tables import COEFFICIENT_RULE, GROUP_HYPER
+
+__all__ = ["Binder", "adaptors", "storage_literals"]
+
+Function = Callable[..., Any]
+
+
+class Binder:
+    """Copies a tree of functions with some names replaced, compiling each function once.
+
+    Parameters
+    ----------
+    lift : callable
+        ``lift(function, template)`` compiles a copy for the backend; `template` is the function it was copied from.
+    replacements : mapping of str to object
+        What stands in place of a global name, in every function of the tree. Plain functions among them are part
+        of the tree.
+    dtype : numpy.dtype
+        The storage dtype, taken by the numeric literals of element-wise formulas.
+    options : str
+        What else changes the code; part of the fingerprint.
+    """
+
+    def __init__(
+        self,
+        lift: Callable[[Function, Function], Any],
+        replacements: Mapping[str, Any],
+        dtype: np.dtype[Any],
+        options: str = "",
+    ):
+        self._lift = lift
+        self._replacements = dict(replacements)
+        self._dtype = dtype
+        self._lifted: dict[int, Any] = {}
+        self._templates: list[Function] = []  # keeps the ids above alive
+        self._hash = hashlib.sha256(f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode())
+
+    def bind(self, template: types.FunctionType) -> types.FunctionType:
+        """Return a copy of `template` whose global names are bound, itself not compiled; its name has the fingerprint."""
+        copy = self._copy(template)
+        copy.__name__ = copy.__qualname__ = f"{template.__name__}_{self._hash.hexdigest()[:16]}"
+        return copy
+
+    def _copy(self, template: types.FunctionType) -> types.FunctionType:
+        code = template.__code__
+        if template in ELEMENTWISE or getattr(template, "is_rule", False):
+            code = storage_literals(code, self._dtype)
+        self._record(template.__name__, code.co_code, code.co_varnames, template.__defaults__)
+        namespace = dict(template.__globals__)
+        for constant in _constants(code):
+            self._record(constant)
+        for name in _global_names(code):
+            if name in self._replacements:
+                namespace[name] = self._bound(name, self._replacements[name])
+            elif name in namespace:
+                namespace[name] = self._bound(name, namespace[name])
+        cells = template.__closure__
+        if cells:
+            for name, cell in zip(code.co_freevars, cells, strict=True):
+                self._bound(name, cell.cell_contents)
+        copy = types.FunctionType(code, namespace, template.__name__, template.__defaults__, cells)
+        copy.__module__ = template.__module__
+        return copy
+
+    def _bound(self, name: str, value: Any) -> Any:
+        """Compile `value` if it is a plain function; record whatever it is."""
+        if isinstance(value, types.FunctionType):
+            if id(value) not in self._lifted:
+                self._templates.append(value)
+                self._lifted[id(value)] = self._lift(self._copy(value), value)
+            else:
+                self._record(name, value.__name__)
+            return self._lifted[id(value)]
+        if isinstance(value, types.ModuleType):
+            self._record(name, value.__name__, getattr(value, "__version__", ""))
+        elif hasattr(value, "_defn"):  # an intrinsic
+            self._record(name, *_code_texts(value._defn.__code__))
+        elif isinstance(value, np.ndarray):
+            self._record(name, value.dtype.str, value.shape, value.tobytes())
+        else:
+            self._record(name, value)
+        return value
+
+    def _record(self, *parts: Any) -> None:
+        self._hash.update(repr(parts).encode())
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _constants(code: types.CodeType) -> Iterator[Any]:
+    for part in _codes(code):
+        for constant in part.co_consts:
+            if not isinstance(constant, (types.CodeType, str)):
+                yield constant
+
+
+def _global_names(code: types.CodeType) -> list[str]:
+    return sorted({name for part in _codes(code) for name in part.co_names})
+
+
+def _code_texts(code: types.CodeType) -> Iterator[Any]:
+    for part in _codes(code):
+        yield part.co_code
+        yield part.co_names
+        yield tuple(c for c in part.co_consts if not isinstance(c, types.CodeType))
+
+
+def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeType:
+    """Return `code` with its float literals in the storage dtype, so that they do not widen an expression.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbopt.kernels.bind import storage_literals
+    >>> code = storage_literals((lambda x: 0.5 * x).__code__, np.dtype("float32"))
+    >>> [type(c).__name__ for c in code.co_consts if c is not None]
+    ['float32']
+    """
+    constants = tuple(dtype.type(c) if type(c) is float else c for c in code.co_consts)
+    return code.replace(co_consts=constants)
+
+
+def adaptors(rule: Rule) -> dict[str, Function]:
+    """Return what connects a rule, whatever the number of its accumulators and hyper-parameters, to the loops.
+
+    Numba unpacks no tuple into the arguments of an inlined function, so the four connections are written out for the
+    rule: where its accumulators are, what it reads, one element, and its scalars.
+    """
+    rows = [f"accumulators[{a}][begin:end]" for a in range(len(rule.accumulators))]
+    count = 1 + len(rule.hyper)
+    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(count)]
+    kept = [f"rows[{a}][i]" for a in range(len(rule.accumulators))]
+    arguments = ["param[i]", *kept, "grad", *(f"fixed[{j}]" for j in range(count))]
+    stores = [f"    {target} = new[{a}]" for a, target in enumerate(["param[i]", *kept])]
+    hyper = [
+        f"    coefficients[s, COEFFICIENT_RULE + {j + 1}] = groups[group, GROUP_HYPER + {j}]"
+        for j in range(len(rule.hyper))
+    ]
+    sources = {
+        "accumulator_rows": ["def accumulator_rows(accumulators, begin, end):", f"    return ({_joined(rows)})"],
+        "constants": ["def constants(coefficients, s):", f"    return ({_joined(fixed)})"],
+        "advance": [
+            "def advance(i, param, rows, grad, fixed):",
+            f"    new = rule({', '.join(arguments)})",
+            *stores,
+        ],
+        "prepare": [
+            "def prepare(coefficients, s, step, lr, groups, group):",
+            "    coefficients[s, COEFFICIENT_RULE] = lr",
+            *hyper,
+        ],
+    }
+    namespace: dict[str, Any] = {
+        "rule": _marked(rule.function),
+        "storage": None,
+        "COEFFICIENT_RULE": COEFFICIENT_RULE,
+        "GROUP_HYPER": GROUP_HYPER,
+    }
+    for lines in sources.values():
+        exec("\n".join(lines), namespace)
+    return {name: namespace[name] for name in sources}
+
+
+def _joined(parts: list[str]) -> str:
+    return "".join(part + ", " for part in parts)
+
+
+def _marked(function: Function) -> types.FunctionType:
+    """A copy of a rule's function that the binder knows as one: its literals take the storage dtype."""
+    plain = inspect.unwrap(getattr(function, "py_func", function))
+    copy = types.FunctionType(
+        plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    copy.is_rule = True  # type: ignore[attr-defined]
+    return copy
+
+
+def cached(function: types.FunctionType, **options: Any) -> Any:
+    """Compile with the disk cache; without it, after one warning, where no directory can be written."""
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:
+        if "cache" not in str(error):
+            raise
+        warnings.warn(
+            f"nbopt keeps no compiled code on disk ({error}); each process compiles again. "
+            "Set NUMBA_CACHE_DIR to a directory that can be written.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return numba.njit(**options)(function)

@@ -1,0 +1,69 @@
+"""The CPU backend: compiles a step for one rule, dtype and kind of threads, and runs it."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from nbopt.kernels import scalars
+from nbopt.kernels.bind import Binder, adaptors, cached
+from nbopt.kernels.cpu import reduce, step
+from nbopt.kernels.rules import Rule
+from nbopt.kernels.tables import BINS
+
+__all__ = ["compile_array", "compile_step"]
+
+_ALWAYS = {"error_model": "numpy", "nogil": True}
+# Products of float32 are exact in float64, so contraction changes no bit of these sums (DESIGN N3).
+_CONTRACTED = frozenset({reduce.square_sum, reduce.product_sums, reduce.tile_products})
+_THREADED = frozenset({step.reduce_all, step.update_all})
+
+
+def _binder(dtype: np.dtype[Any], replacements: dict[str, Any], parallel: bool) -> Binder:
+    single = dtype == np.float32
+
+    def lift(function: Callable[..., Any], template: Callable[..., Any]) -> Any:
+        options: dict[str, Any] = {"error_model": "numpy", "forceinline": True}
+        if single and template in _CONTRACTED:
+            options["fastmath"] = {"contract"}
+        if parallel and template in _THREADED:
+            options["parallel"] = True
+        return numba.njit(**options)(function)
+
+    constants = {
+        **scalars.storage_constants(dtype),
+        "bin_sums": reduce.bins_of_single if single else reduce.bins_of_double,
+        "BIN_FROM": 1 if single else 0,
+        "BIN_TO": 2 if single else BINS,
+    }
+    return Binder(lift, {**constants, **replacements}, dtype, f"parallel={parallel}")
+
+
+@functools.cache
+def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool) -> Any:
+    """Return the dispatcher of the step; nothing is compiled until it meets its arguments.
+
+    Parameters
+    ----------
+    rule : Rule
+    dtype : numpy.dtype
+        float32 or float64.
+    normed : bool
+        Whether a parameter has weight norm.
+    parallel : bool
+        Whether the loops run in threads.
+    """
+    binder = _binder(dtype, {**adaptors(rule), "NORMED": normed}, parallel)
+    assert isinstance(step.step, types.FunctionType)
+    return cached(binder.bind(step.step), **_ALWAYS)
+
+
+@functools.cache
+def compile_array(template: types.FunctionType, dtype: np.dtype[Any]) -> Any:
+    """Return the dispatcher of one function of `nbopt.kernels.cpu.arrays`."""
+    return cached(_binder(dtype, {}, False).bind(template), **_ALWAYS)

@@ -1,0 +1,80 @@
+"""Norms and weight norm of plain arrays, with the shapes, and so the bits, of the step."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbopt.kernels.cpu.reduce import bin_sums, slice_products, tile_products
+from nbopt.kernels.cpu.update import write_slice
+from nbopt.kernels.fold import fold_columns, pairwise
+from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent
+from nbopt.kernels.tables import BINS, BLOCK, ROW_BLOCK, TILE_WIDTH
+
+
+def array_squares(x, partials):
+    """Sum of squares of an array by exponent bin, into the first column of `partials` (3, blocks)."""
+    blocks = partials.shape[1]
+    for block in range(blocks):
+        low, middle, high = bin_sums(x, block * BLOCK, min(BLOCK, x.size - block * BLOCK))
+        partials[0, block] = low
+        partials[1, block] = middle
+        partials[2, block] = high
+    for b in range(BINS):
+        pairwise(partials, b, 0, 1, blocks)
+
+
+def slice_sums(v, d, outer, slices, inner, out, tiles):
+    """Sums of v*v, v*d, d*d of each slice of an array seen as (outer, slices, inner).
+
+    Into the columns of `out` (3, slices) where `outer` is 1; else per row block and column into `tiles`
+    (3, row blocks * columns), and from there, folded, into `out`.
+    """
+    if outer == 1:
+        for j in range(slices):
+            vv, vd, dd = slice_products(v, j * inner, d, j * inner, inner)
+            out[0, j] = vv
+            out[1, j] = vd
+            out[2, j] = dd
+        return
+    columns = slices * inner
+    for row in range(0, outer, ROW_BLOCK):
+        rows = min(ROW_BLOCK, outer - row)
+        for first in range(0, columns, TILE_WIDTH):
+            at = row * columns + first
+            width = min(TILE_WIDTH, columns - first)
+            tile_products(v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first)
+    fold_columns(3, 0, columns, inner, (outer + ROW_BLOCK - 1) // ROW_BLOCK, tiles)
+    for q in range(3):
+        for j in range(slices):
+            out[q, j] = tiles[q, j * inner]
+
+
+def compose(v, g, outer, slices, inner, w, sums, tiles):
+    """w = (g/|v|) v, slice by slice."""
+    slice_sums(v, v, outer, slices, inner, sums, tiles)
+    for run in range(outer * slices):
+        j = run % slices
+        factor = np.float64(g[j]) * inverse_norm(sums[0, j])
+        write_slice(w, v, run * inner, (run + 1) * inner, factor)
+
+
+def backward(v, g, d, outer, slices, inner, dv, dg, sums, tiles):
+    """dL/dv and dL/dg from d = dL/dw."""
+    slice_sums(v, d, outer, slices, inner, sums, tiles)
+    for j in range(slices):
+        dg[j] = storage(sums[1, j] * inverse_norm(sums[0, j]))
+    for run in range(outer * slices):
+        j = run % slices
+        scale = inverse_norm(sums[0, j])
+        alpha = np.float64(g[j]) * scale
+        beta = sums[1, j] * scale * scale
+        begin, end = run * inner, (run + 1) * inner
+        if is_normal(alpha) and is_normal(beta):
+            near, far = storage(alpha), storage(beta)
+            for i in range(begin, end):
+                dv[i] = tangent(near, far, d[i], v[i])
+        else:
+            for i in range(begin, end):
+                dv[i] = storage(tangent(alpha, beta, np.float64(d[i]), np.float64(v[i])))

@@ -1,0 +1,329 @@
+"""Columns and partial sums to coefficients: everything between the two passes of a step, for every device.
+
+Plain Python over the arrays of `tables`; the backends compile it.
+"""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import math
+
+from nbopt.kernels.scalars import (
+    SHRINK,
+    clip_coefficient,
+    direction_square,
+    inverse_norm,
+    is_normal,
+    magnitude_of,
+    rounded,
+)
+from nbopt.kernels.tables import (
+    ATTRIBUTE_HAS_REGULARIZER,
+    ATTRIBUTE_L1,
+    ATTRIBUTE_L2,
+    ATTRIBUTE_NEED_CLIP,
+    ATTRIBUTE_PRESENT,
+    ATTRIBUTE_RATE,
+    ATTRIBUTE_TRAINABLE,
+    BAD_SEGMENT,
+    BINS,
+    CLIP_COEFFICIENT,
+    CLIP_COUNT,
+    CLIP_FIRST,
+    CLIP_GLOBAL,
+    CLIP_HIGH,
+    CLIP_KIND,
+    CLIP_LIMIT,
+    CLIP_LOW,
+    CLIP_NORM,
+    CLIP_SCALE,
+    CLIP_VALUE,
+    CLIPS,
+    COEFFICIENT_ACTIVE,
+    COEFFICIENT_CLIP,
+    COEFFICIENT_FACTOR,
+    COEFFICIENT_GENERAL,
+    COEFFICIENT_HIGH,
+    COEFFICIENT_L1,
+    COEFFICIENT_L2,
+    COEFFICIENT_LOW,
+    COEFFICIENT_SCALE,
+    COEFFICIENT_SQUARE,
+    CONSECUTIVE,
+    GROUP_CLIP,
+    GROUP_L1,
+    GROUP_L2,
+    GROUP_RATE,
+    GROUP_RESCALE,
+    GUARD,
+    GUARD_PROPAGATE,
+    GUARD_RAISE,
+    KIND_DIRECTION,
+    KIND_PLAIN,
+    MAX_CONSECUTIVE,
+    MEASURED,
+    MEMBER_GROUP,
+    MEMBER_ORDER,
+    MEMBER_STEPS,
+    REFUSED,
+    SEGMENT_FIRST_SLICE,
+    SEGMENT_INNER,
+    SEGMENT_KIND,
+    SEGMENT_PARTIAL,
+    SEGMENT_PARTIALS,
+    SEGMENT_PARTNER,
+    SEGMENT_ROW_BLOCKS,
+    SEGMENT_SLICES,
+    SEGMENT_START,
+    SEGMENT_TILE,
+    SKIPPED,
+    SLICE_DD,
+    SLICE_FACTOR,
+    SLICE_SCALE,
+    SLICE_SLOPE,
+    SLICE_VD,
+    SLICE_VV,
+    STATUS,
+    STEPPED,
+    STEPS,
+    ZERO_SLICES,
+)
+
+MIDDLE = 1
+# Binding sets these: the exponent bins in use (float32 needs the middle one alone), and weight norm or none.
+BIN_FROM, BIN_TO = 0, BINS
+NORMED = True
+
+
+def prepare(coefficients, s, step, lr, groups, group):
+    """Write what the rule reads for segment `s`, in float64. Replaced at binding by the rule's own."""
+
+
+def pairwise(values, row, start, stride, count):
+    """Fold `count` values of a row, `stride` apart, into the first by a pairwise tree (DESIGN N3); the others are lost."""
+    while count > 1:
+        half = count // 2
+        for i in range(half):
+            pair = start + 2 * i * stride
+            values[row, start + i * stride] = values[row, pair] + values[row, pair + stride]
+        if count % 2:
+            values[row, start + half * stride] = values[row, start + (count - 1) * stride]
+        count = half + count % 2
+    return values[row, start] if count == 1 else 0.0
+
+
+def is_moved(s, attributes, members):
+    """Whether the optimizer may move segment `s`."""
+    return members[s, MEMBER_GROUP] >= 0 and attributes[s, ATTRIBUTE_TRAINABLE] != 0.0
+
+
+def is_measured(s, segments, attributes, members, groups, clips, guard):
+    """Whether pass 1 reads the gradient of segment `s`."""
+    if NORMED and segments[s, SEGMENT_KIND] != KIND_PLAIN:
+        partner = segments[s, SEGMENT_PARTNER]
+        return is_moved(s, attributes, members) or is_moved(partner, attributes, members)
+    if not is_moved(s, attributes, members):
+        return False
+    if guard != GUARD_PROPAGATE or attributes[s, ATTRIBUTE_PRESENT] == 0.0:
+        return True
+    clip = int(groups[members[s, MEMBER_GROUP], GROUP_CLIP])
+    return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and clips[clip, CLIP_KIND] >= CLIP_NORM
+
+
+def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
+    """Column sums over row blocks, then over the `inner` columns of a slice: into the first column of each slice."""
+    for q in range(quantities):
+        for column in range(columns):
+            pairwise(tiles, q, tile + column, columns, row_blocks)
+        for first in range(0, columns, inner):
+            pairwise(tiles, q, tile + first, 1, inner)
+
+
+def fold_slices(s, data, offset, segments, attributes, partials, slices, tiles, counters):
+    """Sums of each slice of a v to its scalars, and to the squares of dL/dv and dL/dg."""
+    partner = segments[s, SEGMENT_PARTNER]
+    inner, tile = segments[s, SEGMENT_INNER], segments[s, SEGMENT_TILE]
+    tiled = segments[s, SEGMENT_ROW_BLOCKS] > 0
+    if tiled:
+        columns = segments[s, SEGMENT_SLICES] * inner
+        fold_columns(3, tile, columns, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
+    for j in range(segments[s, SEGMENT_SLICES]):
+        k = segments[s, SEGMENT_FIRST_SLICE] + j
+        if tiled:
+            slices[k, SLICE_VV] = tiles[0, tile + j * inner]
+            slices[k, SLICE_VD] = tiles[1, tile + j * inner]
+            slices[k, SLICE_DD] = tiles[2, tile + j * inner]
+        vv, vd, dd = slices[k, SLICE_VV], slices[k, SLICE_VD], slices[k, SLICE_DD]
+        magnitude = float(data[offset + segments[partner, SEGMENT_START] + j])
+        scale = inverse_norm(vv)
+        slope = scale * vd
+        factor = magnitude * scale
+        slices[k, SLICE_SCALE] = scale
+        slices[k, SLICE_SLOPE] = slope
+        slices[k, SLICE_FACTOR] = factor
+        if vv == 0.0:
+            counters[ZERO_SLICES] += 1
+        if dd != 0.0:
+            attributes[s, ATTRIBUTE_PRESENT] = 1.0
+            attributes[partner, ATTRIBUTE_PRESENT] = 1.0
+        finite = math.isfinite(magnitude + vv + vd + dd)
+        partials[MIDDLE, segments[s, SEGMENT_PARTIAL] + j] = (
+            direction_square(factor, dd, slope) if finite else math.nan
+        )
+        partials[MIDDLE, segments[partner, SEGMENT_PARTIAL] + j] = slope * slope if finite else math.nan
+
+
+def fold_segment(s, segments, attributes, members, partials, coefficients, measured):
+    """Sum of squares of one segment, and whether it is active."""
+    for b in range(BIN_FROM, BIN_TO):
+        coefficients[s, COEFFICIENT_SQUARE + b] = 0.0
+    coefficients[s, COEFFICIENT_ACTIVE] = 0.0
+    if not is_moved(s, attributes, members):
+        return
+    total = 0.0
+    if measured:
+        for b in range(BIN_FROM, BIN_TO):
+            square = pairwise(
+                partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS]
+            )
+            coefficients[s, COEFFICIENT_SQUARE + b] = square
+            total += square
+        if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
+            attributes[s, ATTRIBUTE_PRESENT] = 1.0
+    coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT]
+
+
+def fold_sums(
+    data, offset, segments, attributes, members, groups, clips, partials, slices, tiles, coefficients, counters
+):
+    """Sums of squares of every segment; return whether the step may go on."""
+    guard = counters[GUARD]
+    counters[ZERO_SLICES] = 0
+    counters[MEASURED] = 1
+    bad = -1
+    for s in range(segments.shape[0]):
+        measured = is_measured(s, segments, attributes, members, groups, clips, guard)
+        if NORMED and measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
+            fold_slices(s, data, offset, segments, attributes, partials, slices, tiles, counters)
+        fold_segment(s, segments, attributes, members, partials, coefficients, measured)
+        if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
+            total = 0.0
+            for b in range(BIN_FROM, BIN_TO):
+                total += coefficients[s, COEFFICIENT_SQUARE + b]
+            if bad < 0 and not math.isfinite(total):
+                bad = s
+            if not measured:
+                counters[MEASURED] = 0
+    if bad < 0 or guard == GUARD_PROPAGATE:
+        return True
+    counters[BAD_SEGMENT] = bad
+    counters[SKIPPED] += 1
+    counters[CONSECUTIVE] += 1
+    if guard == GUARD_RAISE or counters[CONSECUTIVE] >= MAX_CONSECUTIVE:
+        counters[STATUS] = 1
+    return False
+
+
+def clipped_rescale(s, attributes, members, groups, coefficients):
+    """|rescale| of a segment that takes part in a clip, 0 of one that does not."""
+    if coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or attributes[s, ATTRIBUTE_NEED_CLIP] == 0.0:
+        return 0.0
+    return abs(groups[members[s, MEMBER_GROUP], GROUP_RESCALE])
+
+
+def fold_clip(r, attributes, members, groups, clips, partials, coefficients, scratch):
+    """Coefficient of one global norm: a pairwise tree in name order over all its segments (DESIGN N3).
+
+    Rescale factors enter relative to the largest, so that equal ones enter as 1 and none overflows.
+    """
+    first, count = int(clips[r, CLIP_FIRST]), int(clips[r, CLIP_COUNT])
+    largest = 0.0
+    for i in range(count):
+        s = members[first + i, MEMBER_ORDER]
+        largest = max(largest, clipped_rescale(s, attributes, members, groups, coefficients))
+    for i in range(count):
+        s = members[first + i, MEMBER_ORDER]
+        weight = clipped_rescale(s, attributes, members, groups, coefficients)
+        for b in range(BIN_FROM, BIN_TO):
+            term = 0.0
+            if weight > 0.0:
+                term = (weight / largest) ** 2 * coefficients[s, COEFFICIENT_SQUARE + b]
+            partials[b, scratch + i] = term
+    for b in range(BIN_FROM, BIN_TO):
+        pairwise(partials, b, scratch, 1, count)
+    norm, scale = 0.0, 1.0
+    if count > 0:
+        norm, scale = magnitude_of(partials[0, scratch], partials[1, scratch], partials[2, scratch])
+    clips[r, CLIP_COEFFICIENT], clips[r, CLIP_SCALE] = clip_coefficient(
+        largest * norm, scale, clips[r, CLIP_LIMIT], SHRINK
+    )
+
+
+def fold_coefficients(s, attributes, members, groups, clips, coefficients, lr):
+    """Attribute, group and clip columns of one active segment to the coefficients of its loops."""
+    group = members[s, MEMBER_GROUP]
+    clip = int(groups[group, GROUP_CLIP])
+    rescale = groups[group, GROUP_RESCALE]
+    kind = clips[clip, CLIP_KIND] if attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 else 0.0
+    coefficient, scale = 1.0, 1.0
+    low, high = -math.inf, math.inf
+    if kind == CLIP_GLOBAL:
+        coefficient, scale = clips[clip, CLIP_COEFFICIENT], clips[clip, CLIP_SCALE]
+    elif kind == CLIP_NORM:
+        norm, bin_scale = magnitude_of(
+            coefficients[s, COEFFICIENT_SQUARE],
+            coefficients[s, COEFFICIENT_SQUARE + 1],
+            coefficients[s, COEFFICIENT_SQUARE + 2],
+        )
+        coefficient, scale = clip_coefficient(abs(rescale) * norm, bin_scale, clips[clip, CLIP_LIMIT], SHRINK)
+    elif kind == CLIP_VALUE:
+        low, high = clips[clip, CLIP_LOW], clips[clip, CLIP_HIGH]
+    l1, l2 = groups[group, GROUP_L1], groups[group, GROUP_L2]
+    if attributes[s, ATTRIBUTE_HAS_REGULARIZER] != 0.0:
+        l1, l2 = attributes[s, ATTRIBUTE_L1], attributes[s, ATTRIBUTE_L2]
+    factor = rescale * coefficient
+    plain = low == -math.inf and high == math.inf and l1 == 0.0 and scale == 1.0 and is_normal(factor)
+    coefficients[s, COEFFICIENT_GENERAL] = 0.0 if plain else 1.0
+    coefficients[s, COEFFICIENT_FACTOR] = rounded(factor)
+    coefficients[s, COEFFICIENT_SCALE] = scale
+    coefficients[s, COEFFICIENT_LOW] = low
+    coefficients[s, COEFFICIENT_HIGH] = high
+    coefficients[s, COEFFICIENT_L1] = l1
+    coefficients[s, COEFFICIENT_L2] = l2
+    coefficients[s, COEFFICIENT_CLIP] = coefficient * scale
+    members[s, MEMBER_STEPS] += 1
+    rate = lr * groups[group, GROUP_RATE] * attributes[s, ATTRIBUTE_RATE]
+    prepare(coefficients, s, members[s, MEMBER_STEPS], rate, groups, group)
+
+
+def fold(
+    data,
+    offset,
+    segments,
+    attributes,
+    members,
+    groups,
+    clips,
+    partials,
+    slices,
+    tiles,
+    coefficients,
+    rates,
+    counters,
+):
+    """Fold the sums of pass 1 and form every coefficient of pass 2; return STEPPED, or REFUSED with nothing to update."""
+    if not fold_sums(
+        data, offset, segments, attributes, members, groups, clips, partials, slices, tiles, coefficients, counters
+    ):
+        return REFUSED
+    scratch = partials.shape[1] - segments.shape[0]
+    for r in range(counters[CLIPS]):
+        if clips[r, CLIP_KIND] == CLIP_GLOBAL:
+            fold_clip(r, attributes, members, groups, clips, partials, coefficients, scratch)
+    for s in range(segments.shape[0]):
+        if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
+            fold_coefficients(s, attributes, members, groups, clips, coefficients, rates[0])
+    counters[STEPS] += 1
+    counters[CONSECUTIVE] = 0
+    return STEPPED

@@ -1,0 +1,89 @@
+"""The few operations that Numba has no word for. All use of llvmlite is here."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+
+@intrinsic(prefer_literal=True)
+def stack(typing_context, size):
+    """Return a pointer to `size` (a constant) float64 on the stack, not initialised; valid until the function returns."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    count = size.literal_value
+
+    def generate(context, builder, signature, arguments):
+        with builder.goto_entry_block():
+            pointer = builder.alloca(ir.ArrayType(ir.DoubleType(), count))
+            pointer.align = 64
+        return builder.bitcast(pointer, ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(size), generate
+
+
+@intrinsic
+def borrow(typing_context, array):
+    """Return `array` without its owner, so that slices of it cost no reference count; the caller keeps the owner alive."""
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.args[0]
+        view = context.make_array(kind)(context, builder, value=arguments[0])
+        view.meminfo = context.get_constant_null(types.MemInfoPointer(types.voidptr))
+        view.parent = context.get_constant_null(types.pyobject)
+        return view._getvalue()
+
+    return array(array), generate
+
+
+@intrinsic
+def prefetch(typing_context, array, index):
+    """Ask for the cache line of `array[index]`; an index outside the array does no harm."""
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.args[0]
+        view = context.make_array(kind)(context, builder, value=arguments[0])
+        byte = ir.IntType(8).as_pointer()
+        word = ir.IntType(32)
+        hint = builder.module.declare_intrinsic(
+            "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        )
+        address = builder.bitcast(builder.gep(view.data, [arguments[1]]), byte)
+        read, keep, data = (ir.Constant(word, value) for value in (0, 3, 1))
+        builder.call(hint, [address, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+def _element(context, builder, signature, arguments):
+    view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+    return builder.gep(view.data, [arguments[1]])
+
+
+@intrinsic
+def acquire(typing_context, array, index):
+    """Turn `array[index]` (int64) from 0 to 1 in one atomic operation; return whether it was 0."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(64)
+        pointer = _element(context, builder, signature, arguments)
+        pair = builder.cmpxchg(pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acq_rel", "monotonic")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(array, types.int64), generate
+
+
+@intrinsic
+def release(typing_context, array, index):
+    """Set `array[index]` (int64) to 0, after everything that was written before."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _element(context, builder, signature, arguments)
+        builder.store_atomic(ir.Constant(ir.IntType(64), 0), pointer, "release", align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate

@@ -1,0 +1,132 @@
+"""Every formula but the update rules: plain functions of floats, written once for every device, dtype and layout.
+
+Functions of `ELEMENTWISE` run on elements, in the storage dtype, one rounding per written operation. All others form the
+scalars of a step in float64; what they return is rounded once, where it meets an element.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+# Constants of the storage dtype; binding replaces them for float64 (see `storage_constants`).
+storage = np.float32
+SHRINK = 1.0 - 2.0**-22
+SMALLEST_NORMAL = 2.0**-126
+LARGEST = float(np.finfo(np.float32).max)
+SMALLEST_SUBNORMAL = 2.0**-149
+
+# Exact powers of two that bring a float64 square into range (DESIGN N2).
+UP = 2.0**600
+DOWN = 2.0**-600
+
+
+def storage_constants(dtype: np.dtype) -> dict[str, object]:
+    """Return the constants above for one storage dtype, by name."""
+    info = np.finfo(dtype)
+    return {
+        "storage": dtype.type,
+        "SHRINK": 1.0 - (2.0**-22 if dtype == np.float32 else 2.0**-44),
+        "SMALLEST_NORMAL": float(info.smallest_normal),
+        "LARGEST": float(info.max),
+        "SMALLEST_SUBNORMAL": float(info.smallest_subnormal),
+    }
+
+
+# --- gradients of elements
+
+
+def scaled(factor, grad):
+    """Gradient of a plain parameter after rescale and clip."""
+    return factor * grad
+
+
+def tangent(alpha, beta, direction, v):
+    """dL/dv of weight norm: alpha (d - beta v), alpha = factor g/|v|, beta = v.d/|v|^2 (Salimans and Kingma 2016, eq. 3)."""
+    return alpha * (direction - beta * v)
+
+
+def clamp(value, low, high):
+    """`value` inside [low, high]; NaN stays NaN."""
+    if value < low:
+        return low
+    if value > high:
+        return high
+    return value
+
+
+def ridge(grad, param, l2):
+    """Add the gradient of l2/2 param^2; 0 adds nothing, also to an infinite parameter."""
+    if l2 == 0:
+        return grad
+    return grad + l2 * param
+
+
+def lasso(grad, param, l1):
+    """Add the gradient of l1 |param|, with sign(0) = 0 (as Paddle's L1Decay)."""
+    if param > 0:
+        return grad + l1
+    if param < 0:
+        return grad - l1
+    return grad
+
+
+def recomposed(factor, v):
+    """w of weight norm: factor v, factor = g/|v|."""
+    return factor * v
+
+
+ELEMENTWISE = frozenset({scaled, tangent, clamp, ridge, lasso, recomposed})
+
+
+# --- scalars of a step, in float64
+
+
+def is_normal(value):
+    """Whether `value` is 0 or inside the normal range of the storage dtype, so that rounding it loses nothing but the last bit."""
+    magnitude = abs(value)
+    return magnitude == 0.0 or (magnitude >= SMALLEST_NORMAL and magnitude <= LARGEST)
+
+
+def rounded(value):
+    """`value` rounded once to the storage dtype where that is normal, itself elsewhere."""
+    if is_normal(value):
+        return float(storage(value))
+    return value
+
+
+def magnitude_of(low, middle, high):
+    """(m, scale) with m * scale the root of a sum kept in exponent bins; scale is an exact power of two."""
+    if high != 0.0:
+        return math.sqrt(high + middle * DOWN * DOWN), UP
+    if middle != 0.0:
+        return math.sqrt(middle + low * DOWN * DOWN), 1.0
+    if low != 0.0:
+        return math.sqrt(low), DOWN
+    return 0.0, 1.0
+
+
+def clip_coefficient(norm, scale, limit, shrink):
+    """(c, 1/scale): what brings a norm of `norm * scale` to the limit is a product by 1/scale, then by c (DESIGN N5).
+
+    `shrink` keeps what is rounded afterwards below the limit. (1, 1) at or below the limit. No epsilon: limit 0 gives 0, limit inf and norm 0 change nothing.
+    """
+    if norm <= limit / scale:
+        return 1.0, 1.0
+    return limit * shrink / norm, 1.0 / scale
+
+
+def direction_square(factor, dd, slope):
+    """|dL/dv|^2 = (g/|v|)^2 (d.d - (v.d/|v|)^2), never below 0 by rounding; NaN stays NaN."""
+    rest = dd - slope * slope
+    if rest < 0.0:
+        rest = 0.0
+    return factor * factor * rest
+
+
+def inverse_norm(square):
+    """1/|v|, and 0 for a zero slice (DESIGN N6)."""
+    if square == 0.0:
+        return 0.0
+    return 1.0 / math.sqrt(square)

@@ -1,0 +1,142 @@
+"""The tables that a step reads and writes: each column is described here and nowhere else.
+
+A table is a 2-D array, int64 or float64, one row per segment, chunk, group, clip or slice. It is allocated once and edited
+in place, so that an edit is seen by the next step, also inside a running compiled loop. Offsets and sizes count elements;
+flags are 0 or 1. The names below are the columns; the last name of each list is their number.
+"""
+
+from __future__ import annotations
+
+# The shape of every reduction (DESIGN N3): a change of one of these changes bits.
+LANES = 128
+BLOCK = 4096
+ROW_BLOCK = 256
+# Exponent bins of a sum, the rows of `partials`: small, middle, large (DESIGN N2).
+BINS = 3
+# The width of a column tile is free: it changes no bit.
+TILE_WIDTH = 512
+
+KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(3)  # a plain parameter, the v or the g of a normed one
+
+# int64, owned by the buffer: one trainable array.
+(
+    SEGMENT_KIND,  # KIND_*
+    SEGMENT_START,  # first element, in the trainable part
+    SEGMENT_SIZE,
+    SEGMENT_PARTIAL,  # first column of its partial sums
+    SEGMENT_PARTIALS,  # their number: chunks of a plain segment, slices of a normed one
+    SEGMENT_PARTNER,  # the g of a v, the v of a g, itself for a plain one
+    SEGMENT_DERIVED,  # first element of w, in the effective part (v only)
+    SEGMENT_OUTER,  # a v is seen as (outer, slices, inner)
+    SEGMENT_SLICES,
+    SEGMENT_INNER,
+    SEGMENT_FIRST_SLICE,
+    SEGMENT_TILE,  # first column of its column sums (a v whose slices are not contiguous)
+    SEGMENT_ROW_BLOCKS,  # 0 for a v whose slices are contiguous
+    SEGMENT_COLUMNS,
+) = range(14)
+
+SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(3)  # a run of elements, whole contiguous slices, a tile of columns
+
+# int64, owned by the buffer: the unit of work.
+(
+    CHUNK_SPAN,  # SPAN_*
+    CHUNK_SEGMENT,
+    CHUNK_START,  # first element in the trainable part (run), first column (tile)
+    CHUNK_SIZE,  # elements (run), slices (slices), columns (tile)
+    CHUNK_FIRST,  # column of `partials` (run), slice (slices), row block (tile)
+    CHUNK_COST,  # of the chunks before it; the last row holds the whole cost and is no chunk
+    CHUNK_COLUMNS,
+) = range(7)
+
+# float64, owned by the buffer: the attributes of one segment.
+(
+    ATTRIBUTE_RATE,  # multiplies the learning rate
+    ATTRIBUTE_L1,
+    ATTRIBUTE_L2,
+    ATTRIBUTE_HAS_REGULARIZER,  # l1 and l2 stand in place of the group's
+    ATTRIBUTE_NEED_CLIP,
+    ATTRIBUTE_TRAINABLE,
+    ATTRIBUTE_PRESENT,  # its gradient has been written
+    ATTRIBUTE_AVERAGE,
+    ATTRIBUTE_COLUMNS,
+) = range(9)
+
+# int64, owned by the optimizer: one segment.
+(
+    MEMBER_GROUP,  # row of the group table, -1 for a segment that the optimizer does not move
+    MEMBER_STEPS,  # updates taken
+    MEMBER_ORDER,  # the segments sorted by clip, then name: the order in which sums join a global norm
+    MEMBER_COLUMNS,
+) = range(4)
+
+# float64, owned by the optimizer: one group. The hyper-parameters of the rule follow.
+(
+    GROUP_RATE,  # multiplies the learning rate
+    GROUP_L1,
+    GROUP_L2,
+    GROUP_RESCALE,  # multiplies the gradient before everything else
+    GROUP_CLIP,  # row of the clip table
+    GROUP_HYPER,
+) = range(6)
+
+CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
+
+# float64, owned by the optimizer: one clip object. Row 0 clips nothing.
+(
+    CLIP_KIND,  # CLIP_NONE ... CLIP_GLOBAL
+    CLIP_LIMIT,
+    CLIP_LOW,
+    CLIP_HIGH,
+    CLIP_FIRST,  # its segments in MEMBER_ORDER
+    CLIP_COUNT,
+    CLIP_COEFFICIENT,  # of the last step, see scalars.clip_coefficient
+    CLIP_SCALE,
+    CLIP_COLUMNS,
+) = range(9)
+
+# float64, owned by the optimizer: what one step forms for one segment. What the rule reads follows, rate first.
+(
+    COEFFICIENT_ACTIVE,  # moves in this step
+    COEFFICIENT_GENERAL,  # takes the general loop: bounds, L1, or a factor outside the normal range
+    COEFFICIENT_FACTOR,  # rescale times clip coefficient, rounded to the storage dtype where that is normal
+    COEFFICIENT_SCALE,  # an exact power of two, multiplied first; 1 but for sums outside the middle bin
+    COEFFICIENT_LOW,
+    COEFFICIENT_HIGH,
+    COEFFICIENT_L1,
+    COEFFICIENT_L2,
+    COEFFICIENT_SQUARE,  # sum of squares of the gradient before rescale, a column per exponent bin
+    COEFFICIENT_CLIP,  # the clip coefficient, for `clip_coefficients`
+    COEFFICIENT_RULE,
+) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12)
+
+# float64, owned by the optimizer: the elements of a normed parameter that share a norm.
+(
+    SLICE_VV,  # sums of v*v, v*d, d*d, with d = dL/dw
+    SLICE_VD,
+    SLICE_DD,
+    SLICE_SCALE,  # 1 / |v|, 0 for a zero slice
+    SLICE_SLOPE,  # dL/dg = v.d / |v|
+    SLICE_FACTOR,  # g / |v|
+    SLICE_COLUMNS,
+) = range(7)
+
+# One int64 block per optimizer.
+(
+    BUSY,  # 1 while a step runs
+    GUARD,  # GUARD_*
+    STATUS,  # 1 once a step was refused and the error is still to be raised
+    STEPS,  # steps taken
+    SKIPPED,  # steps refused
+    CONSECUTIVE,  # steps refused in a row
+    BAD_SEGMENT,  # the segment that had the last one refused
+    ZERO_SLICES,  # zero slices met by the last step
+    MEASURED,  # 1 if the last step summed the squares of every segment that moved
+    CLIPS,  # rows of the clip table in use
+    COUNTERS,
+) = range(11)
+
+GUARD_PROPAGATE, GUARD_SKIP, GUARD_RAISE = range(3)  # what a non-finite gradient does
+MAX_CONSECUTIVE = 10
+
+STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns

@@ -1,0 +1,209 @@
+"""Where everything lies: regions, segments, chunks and slices. Pure geometry; no values, no policies.
+
+The flat buffer is laid out as ``[ derived w | plain parameters | weight-norm v | g ]``. The first two regions are the
+*effective* part, what the model reads; the last three the *trainable* part, what an optimizer moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbopt.kernels import tables as t
+
+__all__ = ["ALIGNMENT", "Item", "Layout", "as_slices", "magnitude_shape"]
+
+ALIGNMENT = 128  # bytes: whole cache lines, and vector loads on a GPU
+_VISIT = 64  # what a chunk costs beside its elements, in elements
+
+
+@dataclass(frozen=True)
+class Item:
+    """One parameter as the layout sees it: `normed` ones have weight norm along `dim`, the kept axis or None."""
+
+    name: str
+    shape: tuple[int, ...]
+    normed: bool = False
+    dim: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def as_slices(shape: tuple[int, ...], dim: int | None) -> tuple[int, int, int]:
+    """See an array as (outer, slices, inner), where the elements of one slice share a norm.
+
+    Examples
+    --------
+    >>> from nbopt.layout import as_slices
+    >>> as_slices((2, 3, 4), 1), as_slices((2, 3, 4), None)
+    ((2, 3, 4), (1, 1, 24))
+    """
+    size = math.prod(shape)
+    if dim is None or shape[dim] == 1:
+        return 1, 1, size
+    return math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])
+
+
+def magnitude_shape(shape: tuple[int, ...], dim: int | None) -> tuple[int, ...]:
+    """Return the shape of g: the rank is kept, every reduced axis has size 1.
+
+    Examples
+    --------
+    >>> from nbopt.layout import magnitude_shape
+    >>> magnitude_shape((2, 3, 4), 1), magnitude_shape((2, 3), None)
+    ((1, 3, 1), (1, 1))
+    """
+    return tuple(size if axis == dim else 1 for axis, size in enumerate(shape))
+
+
+class Layout:
+    """Offsets and tables of a flat buffer.
+
+    Parameters
+    ----------
+    items : iterable of Item
+        In creation order.
+    itemsize : int
+        Bytes per element.
+
+    Attributes
+    ----------
+    size, effective_size, trainable_start : int
+        Elements of the buffer; of its effective part; of the derived region before the trainable part.
+    names : list of str
+        Of the segments: the plain parameters, then every v, then every g.
+    segments, chunks : structured arrays
+        See `nbopt.kernels.tables`.
+    effective : dict of str to slice
+        Where each parameter's effective value lies in the buffer.
+    partials, slices, tiles : int
+        Rows of work space that a step needs.
+    normed : bool
+        Whether any parameter has weight norm.
+    """
+
+    def __init__(self, items: Iterable[Item], itemsize: int):
+        self._unit = ALIGNMENT // itemsize
+        items = list(items)
+        plain = [item for item in items if not item.normed]
+        normed = [item for item in items if item.normed]
+        self.normed = bool(normed)
+        self.effective: dict[str, slice] = {}
+
+        end = 0
+        derived = []
+        for item in normed:
+            derived.append(end)
+            self.effective[item.name] = slice(end, end + item.size)
+            end = self._aligned(end + item.size)
+        self.trainable_start = end
+        starts = []
+        for item in plain:
+            starts.append(end - self.trainable_start)
+            self.effective[item.name] = slice(end, end + item.size)
+            end = self._aligned(end + item.size)
+        self.effective_size = end
+        for item in normed:
+            starts.append(end - self.trainable_start)
+            end = self._aligned(end + item.size)
+        for item in normed:
+            starts.append(end - self.trainable_start)
+            end = self._aligned(end + math.prod(magnitude_shape(item.shape, item.dim)))
+        self.size = end
+
+        self.names = [item.name for item in plain]
+        self.names += [f"{item.name}_v" for item in normed] + [f"{item.name}_g" for item in normed]
+        self.shapes = [item.shape for item in plain + normed]
+        self.shapes += [magnitude_shape(item.shape, item.dim) for item in normed]
+        self.segments = np.zeros((len(self.names), t.SEGMENT_COLUMNS), np.int64)
+        self.segments[:, t.SEGMENT_START] = starts
+        self.segments[:, t.SEGMENT_SIZE] = [math.prod(shape) for shape in self.shapes]
+        self.segments[:, t.SEGMENT_PARTNER] = np.arange(len(self.names))
+        self.segments[:, t.SEGMENT_OUTER] = 1
+        self._place_sums(len(plain), normed, derived)
+        self.chunks = self._cut()
+
+    def _aligned(self, end: int) -> int:
+        return -(-end // self._unit) * self._unit
+
+    def _place_sums(self, plain: int, normed: list[Item], derived: list[int]) -> None:
+        """Kinds, slices, and the rows of work space of each segment."""
+        table = self.segments
+        table[:, t.SEGMENT_PARTIALS] = -(-table[:, t.SEGMENT_SIZE] // t.BLOCK)
+        slices = tiles = 0
+        for k, item in enumerate(normed):
+            direction, magnitude = plain + k, plain + len(normed) + k
+            outer, count, inner = as_slices(item.shape, item.dim)
+            count = count if item.size else 0
+            row_blocks = -(-outer // t.ROW_BLOCK) if outer > 1 and item.size else 0
+            for segment, kind, partner in (
+                (direction, t.KIND_DIRECTION, magnitude),
+                (magnitude, t.KIND_MAGNITUDE, direction),
+            ):
+                row = table[segment]
+                row[t.SEGMENT_KIND], row[t.SEGMENT_PARTNER] = kind, partner
+                row[t.SEGMENT_PARTIALS] = row[t.SEGMENT_SLICES] = count
+                row[t.SEGMENT_FIRST_SLICE] = slices
+            row = table[direction]
+            row[t.SEGMENT_DERIVED], row[t.SEGMENT_OUTER], row[t.SEGMENT_INNER] = derived[k], outer, inner
+            row[t.SEGMENT_TILE], row[t.SEGMENT_ROW_BLOCKS] = tiles, row_blocks
+            slices += count
+            tiles += row_blocks * count * inner
+        table[:plain, t.SEGMENT_KIND] = t.KIND_PLAIN
+        ends = np.cumsum(table[:, t.SEGMENT_PARTIALS])
+        table[:, t.SEGMENT_PARTIAL] = ends - table[:, t.SEGMENT_PARTIALS]
+        self.partials = int(ends[-1]) if len(ends) else 0
+        self.slices, self.tiles = slices, tiles
+
+    def _cut(self) -> NDArray[np.int64]:
+        """Cut the segments into chunks; a last row holds the whole cost."""
+        pieces = [
+            self._cut_segment(index)
+            for index, segment in enumerate(self.segments)
+            if segment[t.SEGMENT_KIND] != t.KIND_MAGNITUDE and segment[t.SEGMENT_SIZE]
+        ]
+        chunks = np.concatenate([*pieces, np.zeros((1, t.CHUNK_COLUMNS), np.int64)])
+        costs = chunks[:, t.CHUNK_COST]
+        costs[1:] = np.cumsum(costs[:-1])
+        costs[0] = 0
+        return chunks
+
+    def _cut_segment(self, index: int) -> NDArray[np.int64]:
+        """Chunks of one segment; the cost is their own."""
+        segment = self.segments[index]
+        start, inner, slices = (
+            segment[c] for c in (t.SEGMENT_START, t.SEGMENT_INNER, t.SEGMENT_SLICES)
+        )
+        if segment[t.SEGMENT_KIND] == t.KIND_PLAIN:
+            span, at = t.SPAN_PLAIN, np.arange(0, segment[t.SEGMENT_SIZE], t.BLOCK)
+            size = elements = np.minimum(t.BLOCK, segment[t.SEGMENT_SIZE] - at)
+            start, first = start + at, segment[t.SEGMENT_PARTIAL] + at // t.BLOCK
+        elif not segment[t.SEGMENT_ROW_BLOCKS]:
+            together = max(1, t.BLOCK // inner)
+            span, at = t.SPAN_ROWS, np.arange(0, slices, together)
+            size = np.minimum(together, slices - at)
+            start, first = start + at * inner, segment[t.SEGMENT_FIRST_SLICE] + at
+            elements = size * inner
+        else:
+            width = slices * inner
+            span = t.SPAN_TILE
+            first, start = (
+                grid.ravel()
+                for grid in np.meshgrid(
+                    np.arange(segment[t.SEGMENT_ROW_BLOCKS]), np.arange(0, width, t.TILE_WIDTH), indexing="ij"
+                )
+            )
+            size = np.minimum(t.TILE_WIDTH, width - start)
+            elements = size * np.minimum(t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - first * t.ROW_BLOCK)
+        chunks = np.empty((len(size), t.CHUNK_COLUMNS), np.int64)
+        chunks[:, t.CHUNK_SPAN], chunks[:, t.CHUNK_SEGMENT] = span, index
+        chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE], chunks[:, t.CHUNK_FIRST] = start, size, first
+        chunks[:, t.CHUNK_COST] = elements + _VISIT
+        return chunks

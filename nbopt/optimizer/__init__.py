@@ -1,0 +1,7 @@
+"""Optimizers: a rule and the policies of the parameters it moves, taken in one compiled call."""
+
+from nbopt.optimizer.base import Optimizer
+from nbopt.optimizer.momentum import Momentum
+from nbopt.optimizer.sgd import SGD
+
+__all__ = ["SGD", "Momentum", "Optimizer"]

@@ -1,0 +1,133 @@
+"""What an optimizer remembers, as a flat dictionary, and the norm of its last step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbopt._validation import as_integer, as_number
+from nbopt.errors import NboptError, StateDictError
+from nbopt.kernels import fold, scalars
+from nbopt.kernels import tables as t
+
+if TYPE_CHECKING:
+    from nbopt.optimizer.base import Optimizer
+
+__all__ = ["get", "grad_norm", "put"]
+
+_COUNTERS = {
+    "step_count": t.STEPS,
+    "steps_skipped": t.SKIPPED,
+    "steps_skipped_in_a_row": t.CONSECUTIVE,
+}
+
+
+def _entries(opt: Optimizer) -> dict[str, tuple[int, NDArray[Any] | None]]:
+    """Every per-parameter entry: its segment, and the view of an accumulator (None for a step count)."""
+    layout = opt._buffer._seal()
+    found: dict[str, tuple[int, NDArray[Any] | None]] = {}
+    for s in np.flatnonzero(opt._members[:, t.MEMBER_GROUP] >= 0):
+        begin = int(layout.segments[s, t.SEGMENT_START])
+        end = begin + int(layout.segments[s, t.SEGMENT_SIZE])
+        for a, accumulator in enumerate(opt._rule.accumulators):
+            view = opt._accumulators[a, begin:end].reshape(layout.shapes[s])
+            found[f"{layout.names[s]}.{accumulator}"] = int(s), view
+        found[f"{layout.names[s]}.step"] = int(s), None
+    return found
+
+
+def get(opt: Optimizer) -> dict[str, Any]:
+    """Return the state dictionary."""
+    result: dict[str, Any] = {}
+    for key, (s, view) in _entries(opt).items():
+        result[key] = int(opt._members[s, t.MEMBER_STEPS]) if view is None else view.copy()
+    result["rule"] = opt._rule.name
+    result["learning_rate"] = opt.get_lr()
+    for key, counter in _COUNTERS.items():
+        result[key] = int(opt._counters[counter])
+    return result
+
+
+def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
+    """Fill in a state dictionary, after checking all of it."""
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"state_dict must be a dictionary, got {type(saved).__name__}")
+    entries = _entries(opt)
+    legal = [*entries, "rule", "learning_rate", *_COUNTERS]
+    problems = []
+    if saved.get("rule", opt._rule.name) != opt._rule.name:
+        problems.append(f"it belongs to the rule {saved['rule']!r}, not {opt._rule.name!r}")
+    if strict:
+        missing = [key for key in legal if key not in saved]
+        unexpected = [key for key in saved if key not in legal]
+        if missing:
+            problems.append(f"missing: {', '.join(missing)}")
+        if unexpected:
+            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
+    arrays: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    steps: list[tuple[int, int]] = []
+    scalars_: dict[str, Any] = {}
+    for key in legal:
+        if key not in saved or key == "rule":
+            continue
+        try:
+            segment, view = entries.get(key, (-1, None))
+            if view is not None:
+                arrays.append((view, _as_accumulator(opt, key, saved[key], view)))
+            elif segment >= 0:
+                steps.append((segment, as_integer(saved[key], key, low=0)))
+            elif key == "learning_rate":
+                scalars_[key] = as_number(saved[key], key, low=0.0)
+            else:
+                scalars_[key] = as_integer(saved[key], key, low=0)
+        except (NboptError, TypeError, ValueError) as error:
+            problems.append(str(error))
+    if problems:
+        raise StateDictError(
+            f"the state dictionary does not fit this {type(opt).__name__}; nothing was changed:\n  "
+            + "\n  ".join(problems)
+        )
+    for view, values in arrays:
+        np.copyto(view, values)
+    for segment, count in steps:
+        opt._members[segment, t.MEMBER_STEPS] = count
+    if "learning_rate" in scalars_:
+        opt._rates[0] = scalars_["learning_rate"]
+    for key, counter in _COUNTERS.items():
+        if key in scalars_:
+            opt._counters[counter] = scalars_[key]
+    opt._counters[t.STATUS] = 0
+
+
+def _as_accumulator(opt: Optimizer, key: str, value: Any, view: NDArray[Any]) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype != view.dtype or array.shape != view.shape:
+        raise StateDictError(
+            f"{key}: got {array.dtype} of shape {array.shape}, need {view.dtype} of shape {view.shape}"
+        )
+    if opt._counters[t.GUARD] != t.GUARD_PROPAGATE and not np.isfinite(array).all():
+        raise StateDictError(f"{key}: holds NaN or Inf")
+    return array
+
+
+def grad_norm(opt: Optimizer) -> float | None:
+    """Norm of all gradients that moved in the last step, by the tree in name order of the clips."""
+    if not opt._counters[t.MEASURED] or not (opt._counters[t.STEPS] or opt._counters[t.SKIPPED]):
+        return None
+    names = opt._buffer._seal().names
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rows = opt._coefficients[order]
+    active = rows[:, t.COEFFICIENT_ACTIVE] != 0.0
+    groups = opt._members[order, t.MEMBER_GROUP]
+    rescale = np.where(active, np.abs(opt._group_table[groups, t.GROUP_RESCALE]), 0.0)
+    largest = float(rescale.max(initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    squares = rows[:, t.COEFFICIENT_SQUARE : t.COEFFICIENT_SQUARE + t.BINS].T
+    sums = np.where(active, squares * (rescale / largest) ** 2, 0.0)
+    low, middle, high = (float(fold.pairwise(sums, b, 0, 1, len(order))) for b in range(t.BINS))
+    norm, scale = scalars.magnitude_of(low, middle, high)
+    return float(largest * norm * scale)
