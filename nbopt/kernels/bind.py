@@ -19,9 +19,9 @@ import numba
 import numpy as np
 
 import nbopt
+from nbopt.kernels import intrinsics, tables
 from nbopt.kernels.rules import Rule
 from nbopt.kernels.scalars import ELEMENTWISE
-from nbopt.kernels.tables import COEFFICIENT_RULE, GROUP_HYPER
 
 __all__ = ["Binder", "adaptors", "storage_literals"]
 
@@ -87,6 +87,7 @@ class Binder:
 
     def _bound(self, name: str, value: Any) -> Any:
         """Compile `value` if it is a plain function; record whatever it is."""
+        value = getattr(value, "py_func", value)  # a dispatcher of the user's is bound like a plain function
         if isinstance(value, types.FunctionType):
             if id(value) not in self._lifted:
                 self._templates.append(value)
@@ -154,35 +155,47 @@ def adaptors(rule: Rule) -> dict[str, Function]:
     Numba unpacks no tuple into the arguments of an inlined function, so the four connections are written out for the
     rule: where its accumulators are, what it reads, one element, and its scalars.
     """
-    rows = [f"accumulators[{a}][begin:end]" for a in range(len(rule.accumulators))]
-    count = 1 + len(rule.hyper)
-    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(count)]
-    kept = [f"rows[{a}][i]" for a in range(len(rule.accumulators))]
-    arguments = ["param[i]", *kept, "grad", *(f"fixed[{j}]" for j in range(count))]
-    stores = [f"    {target} = new[{a}]" for a, target in enumerate(["param[i]", *kept])]
-    hyper = [
-        f"    coefficients[s, COEFFICIENT_RULE + {j + 1}] = groups[group, GROUP_HYPER + {j}]"
-        for j in range(len(rule.hyper))
-    ]
+    kept = range(len(rule.accumulators))
+    rows = [f"held[{a}][begin:end]" for a in kept]
+    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.hyper))]
+    old = ["param[i]", *(f"rows[{a}][i]" for a in kept)]
+    arguments = [*old, "grad", *(f"fixed[{j}]" for j in range(len(fixed)))]
     sources = {
-        "accumulator_rows": ["def accumulator_rows(accumulators, begin, end):", f"    return ({_joined(rows)})"],
-        "constants": ["def constants(coefficients, s):", f"    return ({_joined(fixed)})"],
+        "accumulator_rows": [
+            "def accumulator_rows(tables, begin, end):",
+            "    held = element_rows(tables, ACCUMULATORS, storage)",
+            f"    return ({_joined(rows)})",
+        ],
+        "constants": [
+            "def constants(tables, s):",
+            "    coefficients = reals(tables, COEFFICIENTS)",
+            f"    return ({_joined(fixed)})",
+        ],
         "advance": [
             "def advance(i, param, rows, grad, fixed):",
             f"    new = rule({', '.join(arguments)})",
-            *stores,
+            *(f"    {target} = new[{a}]" for a, target in enumerate(old)),
         ],
         "prepare": [
-            "def prepare(coefficients, s, step, lr, groups, group):",
+            "def prepare(tables, s, step, lr, group):",
+            "    coefficients = reals(tables, COEFFICIENTS)",
             "    coefficients[s, COEFFICIENT_RULE] = lr",
-            *hyper,
+            *(
+                f"    coefficients[s, COEFFICIENT_RULE + {j + 1}] = reals(tables, GROUPS)[group, GROUP_HYPER + {j}]"
+                for j in range(len(rule.hyper))
+            ),
         ],
     }
     namespace: dict[str, Any] = {
         "rule": _marked(rule.function),
         "storage": None,
-        "COEFFICIENT_RULE": COEFFICIENT_RULE,
-        "GROUP_HYPER": GROUP_HYPER,
+        "reals": intrinsics.reals,
+        "element_rows": intrinsics.element_rows,
+        "ACCUMULATORS": tables.ACCUMULATORS,
+        "COEFFICIENTS": tables.COEFFICIENTS,
+        "GROUPS": tables.GROUPS,
+        "COEFFICIENT_RULE": tables.COEFFICIENT_RULE,
+        "GROUP_HYPER": tables.GROUP_HYPER,
     }
     for lines in sources.values():
         exec("\n".join(lines), namespace)

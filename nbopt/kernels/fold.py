@@ -1,6 +1,6 @@
 """Columns and partial sums to coefficients: everything between the two passes of a step, for every device.
 
-Plain Python over the arrays of `tables`; the backends compile it.
+Every function reads the tables it needs from the table of addresses; the backends compile it.
 """
 
 # mypy: ignore-errors
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from nbopt.kernels.intrinsics import elements, integers, reals
 from nbopt.kernels.scalars import (
     SHRINK,
     clip_coefficient,
@@ -17,8 +18,10 @@ from nbopt.kernels.scalars import (
     is_normal,
     magnitude_of,
     rounded,
+    storage,
 )
 from nbopt.kernels.tables import (
+    ATTRIBUTES,
     ATTRIBUTE_HAS_REGULARIZER,
     ATTRIBUTE_L1,
     ATTRIBUTE_L2,
@@ -28,6 +31,8 @@ from nbopt.kernels.tables import (
     ATTRIBUTE_TRAINABLE,
     BAD_SEGMENT,
     BINS,
+    CLIPS,
+    CLIPS_USED,
     CLIP_COEFFICIENT,
     CLIP_COUNT,
     CLIP_FIRST,
@@ -39,7 +44,7 @@ from nbopt.kernels.tables import (
     CLIP_NORM,
     CLIP_SCALE,
     CLIP_VALUE,
-    CLIPS,
+    COEFFICIENTS,
     COEFFICIENT_ACTIVE,
     COEFFICIENT_CLIP,
     COEFFICIENT_FACTOR,
@@ -51,6 +56,8 @@ from nbopt.kernels.tables import (
     COEFFICIENT_SCALE,
     COEFFICIENT_SQUARE,
     CONSECUTIVE,
+    COUNTERS,
+    GROUPS,
     GROUP_CLIP,
     GROUP_L1,
     GROUP_L2,
@@ -63,10 +70,14 @@ from nbopt.kernels.tables import (
     KIND_PLAIN,
     MAX_CONSECUTIVE,
     MEASURED,
+    MEMBERS,
     MEMBER_GROUP,
     MEMBER_ORDER,
     MEMBER_STEPS,
+    PARTIALS,
+    RATES,
     REFUSED,
+    SEGMENTS,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
     SEGMENT_KIND,
@@ -78,6 +89,7 @@ from nbopt.kernels.tables import (
     SEGMENT_START,
     SEGMENT_TILE,
     SKIPPED,
+    SLICES,
     SLICE_DD,
     SLICE_FACTOR,
     SLICE_SCALE,
@@ -87,6 +99,8 @@ from nbopt.kernels.tables import (
     STATUS,
     STEPPED,
     STEPS,
+    TILES,
+    TRAINABLE,
     ZERO_SLICES,
 )
 
@@ -96,7 +110,7 @@ BIN_FROM, BIN_TO = 0, BINS
 NORMED = True
 
 
-def prepare(coefficients, s, step, lr, groups, group):
+def prepare(tables, s, step, lr, group):
     """Write what the rule reads for segment `s`, in float64. Replaced at binding by the rule's own."""
 
 
@@ -113,22 +127,25 @@ def pairwise(values, row, start, stride, count):
     return values[row, start] if count == 1 else 0.0
 
 
-def is_moved(s, attributes, members):
+def is_moved(s, tables):
     """Whether the optimizer may move segment `s`."""
+    members, attributes = integers(tables, MEMBERS), reals(tables, ATTRIBUTES)
     return members[s, MEMBER_GROUP] >= 0 and attributes[s, ATTRIBUTE_TRAINABLE] != 0.0
 
 
-def is_measured(s, segments, attributes, members, groups, clips, guard):
+def is_measured(s, tables):
     """Whether pass 1 reads the gradient of segment `s`."""
+    segments = integers(tables, SEGMENTS)
     if NORMED and segments[s, SEGMENT_KIND] != KIND_PLAIN:
-        partner = segments[s, SEGMENT_PARTNER]
-        return is_moved(s, attributes, members) or is_moved(partner, attributes, members)
-    if not is_moved(s, attributes, members):
+        return is_moved(s, tables) or is_moved(segments[s, SEGMENT_PARTNER], tables)
+    if not is_moved(s, tables):
         return False
-    if guard != GUARD_PROPAGATE or attributes[s, ATTRIBUTE_PRESENT] == 0.0:
+    attributes = reals(tables, ATTRIBUTES)
+    if integers(tables, COUNTERS)[0, GUARD] != GUARD_PROPAGATE or attributes[s, ATTRIBUTE_PRESENT] == 0.0:
         return True
-    clip = int(groups[members[s, MEMBER_GROUP], GROUP_CLIP])
-    return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and clips[clip, CLIP_KIND] >= CLIP_NORM
+    group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
+    clip = int(reals(tables, GROUPS)[group, GROUP_CLIP])
+    return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
 
 
 def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
@@ -140,22 +157,23 @@ def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
             pairwise(tiles, q, tile + first, 1, inner)
 
 
-def fold_slices(s, data, offset, segments, attributes, partials, slices, tiles, counters):
+def fold_slices(s, tables):
     """Sums of each slice of a v to its scalars, and to the squares of dL/dv and dL/dg."""
+    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
+    attributes, partials = reals(tables, ATTRIBUTES), reals(tables, PARTIALS)
+    trainable = elements(tables, TRAINABLE, storage)
     partner = segments[s, SEGMENT_PARTNER]
-    inner, tile = segments[s, SEGMENT_INNER], segments[s, SEGMENT_TILE]
+    count, inner, tile = segments[s, SEGMENT_SLICES], segments[s, SEGMENT_INNER], segments[s, SEGMENT_TILE]
     tiled = segments[s, SEGMENT_ROW_BLOCKS] > 0
     if tiled:
-        columns = segments[s, SEGMENT_SLICES] * inner
-        fold_columns(3, tile, columns, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
-    for j in range(segments[s, SEGMENT_SLICES]):
+        fold_columns(3, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
+    for j in range(count):
         k = segments[s, SEGMENT_FIRST_SLICE] + j
         if tiled:
-            slices[k, SLICE_VV] = tiles[0, tile + j * inner]
-            slices[k, SLICE_VD] = tiles[1, tile + j * inner]
-            slices[k, SLICE_DD] = tiles[2, tile + j * inner]
+            for q in range(3):
+                slices[k, SLICE_VV + q] = tiles[q, tile + j * inner]
         vv, vd, dd = slices[k, SLICE_VV], slices[k, SLICE_VD], slices[k, SLICE_DD]
-        magnitude = float(data[offset + segments[partner, SEGMENT_START] + j])
+        magnitude = float(trainable[segments[partner, SEGMENT_START] + j])
         scale = inverse_norm(vv)
         slope = scale * vd
         factor = magnitude * scale
@@ -163,105 +181,103 @@ def fold_slices(s, data, offset, segments, attributes, partials, slices, tiles, 
         slices[k, SLICE_SLOPE] = slope
         slices[k, SLICE_FACTOR] = factor
         if vv == 0.0:
-            counters[ZERO_SLICES] += 1
+            integers(tables, COUNTERS)[0, ZERO_SLICES] += 1
         if dd != 0.0:
             attributes[s, ATTRIBUTE_PRESENT] = 1.0
             attributes[partner, ATTRIBUTE_PRESENT] = 1.0
-        finite = math.isfinite(magnitude + vv + vd + dd)
-        partials[MIDDLE, segments[s, SEGMENT_PARTIAL] + j] = (
-            direction_square(factor, dd, slope) if finite else math.nan
-        )
-        partials[MIDDLE, segments[partner, SEGMENT_PARTIAL] + j] = slope * slope if finite else math.nan
+        square, slope_square = math.nan, math.nan
+        if math.isfinite(magnitude + vv + vd + dd):
+            square, slope_square = direction_square(factor, dd, slope), slope * slope
+        partials[MIDDLE, segments[s, SEGMENT_PARTIAL] + j] = square
+        partials[MIDDLE, segments[partner, SEGMENT_PARTIAL] + j] = slope_square
 
 
-def fold_segment(s, segments, attributes, members, partials, coefficients, measured):
-    """Sum of squares of one segment, and whether it is active."""
-    for b in range(BIN_FROM, BIN_TO):
-        coefficients[s, COEFFICIENT_SQUARE + b] = 0.0
-    coefficients[s, COEFFICIENT_ACTIVE] = 0.0
-    if not is_moved(s, attributes, members):
-        return
+def fold_segment(s, measured, tables):
+    """Sum of squares of one segment, and whether it is active; return whether its gradient is finite."""
+    segments, partials = integers(tables, SEGMENTS), reals(tables, PARTIALS)
+    attributes, coefficients = reals(tables, ATTRIBUTES), reals(tables, COEFFICIENTS)
     total = 0.0
-    if measured:
-        for b in range(BIN_FROM, BIN_TO):
-            square = pairwise(
-                partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS]
-            )
-            coefficients[s, COEFFICIENT_SQUARE + b] = square
-            total += square
-        if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
-            attributes[s, ATTRIBUTE_PRESENT] = 1.0
-    coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT]
+    for b in range(BIN_FROM, BIN_TO):
+        square = 0.0
+        if measured:
+            square = pairwise(partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS])
+        coefficients[s, COEFFICIENT_SQUARE + b] = square
+        total += square
+    if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
+        attributes[s, ATTRIBUTE_PRESENT] = 1.0
+    coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT] if is_moved(s, tables) else 0.0
+    return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
 
-def fold_sums(
-    data, offset, segments, attributes, members, groups, clips, partials, slices, tiles, coefficients, counters
-):
+def fold_sums(tables):
     """Sums of squares of every segment; return whether the step may go on."""
-    guard = counters[GUARD]
-    counters[ZERO_SLICES] = 0
-    counters[MEASURED] = 1
+    counters = integers(tables, COUNTERS)
+    segments, coefficients = integers(tables, SEGMENTS), reals(tables, COEFFICIENTS)
+    counters[0, ZERO_SLICES] = 0
+    counters[0, MEASURED] = 1
     bad = -1
     for s in range(segments.shape[0]):
-        measured = is_measured(s, segments, attributes, members, groups, clips, guard)
+        measured = is_measured(s, tables)
         if NORMED and measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
-            fold_slices(s, data, offset, segments, attributes, partials, slices, tiles, counters)
-        fold_segment(s, segments, attributes, members, partials, coefficients, measured)
-        if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
-            total = 0.0
-            for b in range(BIN_FROM, BIN_TO):
-                total += coefficients[s, COEFFICIENT_SQUARE + b]
-            if bad < 0 and not math.isfinite(total):
-                bad = s
-            if not measured:
-                counters[MEASURED] = 0
-    if bad < 0 or guard == GUARD_PROPAGATE:
+            fold_slices(s, tables)
+        finite = fold_segment(s, measured, tables)
+        if bad < 0 and not finite:
+            bad = s
+        if not measured and coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
+            counters[0, MEASURED] = 0
+    if bad < 0 or counters[0, GUARD] == GUARD_PROPAGATE:
         return True
-    counters[BAD_SEGMENT] = bad
-    counters[SKIPPED] += 1
-    counters[CONSECUTIVE] += 1
-    if guard == GUARD_RAISE or counters[CONSECUTIVE] >= MAX_CONSECUTIVE:
-        counters[STATUS] = 1
+    counters[0, BAD_SEGMENT] = bad
+    counters[0, SKIPPED] += 1
+    counters[0, CONSECUTIVE] += 1
+    if counters[0, GUARD] == GUARD_RAISE or counters[0, CONSECUTIVE] >= MAX_CONSECUTIVE:
+        counters[0, STATUS] = 1
     return False
 
 
-def clipped_rescale(s, attributes, members, groups, coefficients):
+def clipped_rescale(s, tables):
     """|rescale| of a segment that takes part in a clip, 0 of one that does not."""
-    if coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or attributes[s, ATTRIBUTE_NEED_CLIP] == 0.0:
+    if reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] == 0.0:
         return 0.0
-    return abs(groups[members[s, MEMBER_GROUP], GROUP_RESCALE])
+    if reals(tables, ATTRIBUTES)[s, ATTRIBUTE_NEED_CLIP] == 0.0:
+        return 0.0
+    return abs(reals(tables, GROUPS)[integers(tables, MEMBERS)[s, MEMBER_GROUP], GROUP_RESCALE])
 
 
-def fold_clip(r, attributes, members, groups, clips, partials, coefficients, scratch):
+def fold_clip(r, tables):
     """Coefficient of one global norm: a pairwise tree in name order over all its segments (DESIGN N3).
 
     Rescale factors enter relative to the largest, so that equal ones enter as 1 and none overflows.
     """
+    clips, members = reals(tables, CLIPS), integers(tables, MEMBERS)
+    partials, coefficients = reals(tables, PARTIALS), reals(tables, COEFFICIENTS)
     first, count = int(clips[r, CLIP_FIRST]), int(clips[r, CLIP_COUNT])
+    scratch = partials.shape[1] - members.shape[0]
     largest = 0.0
     for i in range(count):
-        s = members[first + i, MEMBER_ORDER]
-        largest = max(largest, clipped_rescale(s, attributes, members, groups, coefficients))
+        largest = max(largest, clipped_rescale(members[first + i, MEMBER_ORDER], tables))
     for i in range(count):
         s = members[first + i, MEMBER_ORDER]
-        weight = clipped_rescale(s, attributes, members, groups, coefficients)
+        weight = clipped_rescale(s, tables)
+        if weight > 0.0:
+            weight /= largest
         for b in range(BIN_FROM, BIN_TO):
-            term = 0.0
-            if weight > 0.0:
-                term = (weight / largest) ** 2 * coefficients[s, COEFFICIENT_SQUARE + b]
-            partials[b, scratch + i] = term
+            # A segment outside adds +0, whatever its sum.
+            partials[b, scratch + i] = (
+                weight * weight * coefficients[s, COEFFICIENT_SQUARE + b] if weight > 0.0 else 0.0
+            )
     for b in range(BIN_FROM, BIN_TO):
         pairwise(partials, b, scratch, 1, count)
-    norm, scale = 0.0, 1.0
-    if count > 0:
-        norm, scale = magnitude_of(partials[0, scratch], partials[1, scratch], partials[2, scratch])
+    norm, scale = magnitude_of(partials[0, scratch], partials[1, scratch], partials[2, scratch])
     clips[r, CLIP_COEFFICIENT], clips[r, CLIP_SCALE] = clip_coefficient(
         largest * norm, scale, clips[r, CLIP_LIMIT], SHRINK
     )
 
 
-def fold_coefficients(s, attributes, members, groups, clips, coefficients, lr):
+def fold_coefficients(s, tables):
     """Attribute, group and clip columns of one active segment to the coefficients of its loops."""
+    attributes, groups, clips = reals(tables, ATTRIBUTES), reals(tables, GROUPS), reals(tables, CLIPS)
+    members, coefficients = integers(tables, MEMBERS), reals(tables, COEFFICIENTS)
     group = members[s, MEMBER_GROUP]
     clip = int(groups[group, GROUP_CLIP])
     rescale = groups[group, GROUP_RESCALE]
@@ -283,7 +299,8 @@ def fold_coefficients(s, attributes, members, groups, clips, coefficients, lr):
     if attributes[s, ATTRIBUTE_HAS_REGULARIZER] != 0.0:
         l1, l2 = attributes[s, ATTRIBUTE_L1], attributes[s, ATTRIBUTE_L2]
     factor = rescale * coefficient
-    plain = low == -math.inf and high == math.inf and l1 == 0.0 and scale == 1.0 and is_normal(factor)
+    bounded = low > -math.inf or high < math.inf
+    plain = not bounded and l1 == 0.0 and scale == 1.0 and is_normal(factor)
     coefficients[s, COEFFICIENT_GENERAL] = 0.0 if plain else 1.0
     coefficients[s, COEFFICIENT_FACTOR] = rounded(factor)
     coefficients[s, COEFFICIENT_SCALE] = scale
@@ -293,37 +310,21 @@ def fold_coefficients(s, attributes, members, groups, clips, coefficients, lr):
     coefficients[s, COEFFICIENT_L2] = l2
     coefficients[s, COEFFICIENT_CLIP] = coefficient * scale
     members[s, MEMBER_STEPS] += 1
-    rate = lr * groups[group, GROUP_RATE] * attributes[s, ATTRIBUTE_RATE]
-    prepare(coefficients, s, members[s, MEMBER_STEPS], rate, groups, group)
+    rate = reals(tables, RATES)[0, 0] * groups[group, GROUP_RATE] * attributes[s, ATTRIBUTE_RATE]
+    prepare(tables, s, members[s, MEMBER_STEPS], rate, group)
 
 
-def fold(
-    data,
-    offset,
-    segments,
-    attributes,
-    members,
-    groups,
-    clips,
-    partials,
-    slices,
-    tiles,
-    coefficients,
-    rates,
-    counters,
-):
+def fold(tables):
     """Fold the sums of pass 1 and form every coefficient of pass 2; return STEPPED, or REFUSED with nothing to update."""
-    if not fold_sums(
-        data, offset, segments, attributes, members, groups, clips, partials, slices, tiles, coefficients, counters
-    ):
+    if not fold_sums(tables):
         return REFUSED
-    scratch = partials.shape[1] - segments.shape[0]
-    for r in range(counters[CLIPS]):
-        if clips[r, CLIP_KIND] == CLIP_GLOBAL:
-            fold_clip(r, attributes, members, groups, clips, partials, coefficients, scratch)
-    for s in range(segments.shape[0]):
+    counters, coefficients = integers(tables, COUNTERS), reals(tables, COEFFICIENTS)
+    for r in range(counters[0, CLIPS_USED]):
+        if reals(tables, CLIPS)[r, CLIP_KIND] == CLIP_GLOBAL:
+            fold_clip(r, tables)
+    for s in range(coefficients.shape[0]):
         if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
-            fold_coefficients(s, attributes, members, groups, clips, coefficients, rates[0])
-    counters[STEPS] += 1
-    counters[CONSECUTIVE] = 0
+            fold_coefficients(s, tables)
+    counters[0, STEPS] += 1
+    counters[0, CONSECUTIVE] = 0
     return STEPPED

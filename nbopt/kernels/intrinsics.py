@@ -7,6 +7,9 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from nbopt.kernels.tables import ADDRESS_COLUMNS
 
 
 @intrinsic(prefer_literal=True)
@@ -59,14 +62,93 @@ def prefetch(typing_context, array, index):
     return types.void(array, types.int64), generate
 
 
+def _view(context, builder, kind, tables, index):
+    """Build an array of type `kind` that owns nothing, from row `index` of a table of addresses."""
+
+    def entry(column):
+        at = builder.add(builder.mul(index, index.type(ADDRESS_COLUMNS)), index.type(column))
+        return builder.load(builder.gep(tables, [at]))
+
+    view = context.make_array(kind)(context, builder)
+    width = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    itemsize = context.get_constant(types.intp, width)
+    rows, columns = entry(1), entry(2)
+    shape = [rows, columns] if kind.ndim == 2 else [columns]
+    strides = [builder.mul(columns, itemsize), itemsize] if kind.ndim == 2 else [itemsize]
+    populate_array(
+        view,
+        data=builder.inttoptr(entry(0), view.data.type),
+        shape=shape,
+        strides=strides,
+        itemsize=itemsize,
+        meminfo=None,
+        parent=None,
+    )
+    return view._getvalue()
+
+
+@intrinsic
+def reals(typing_context, tables, index):
+    """Return table `index` as a 2-D array of float64."""
+    kind = types.Array(types.float64, 2, "C")
+
+    def generate(context, builder, signature, arguments):
+        return _view(context, builder, kind, *arguments)
+
+    return kind(tables, types.int64), generate
+
+
+@intrinsic
+def integers(typing_context, tables, index):
+    """Return table `index` as a 2-D array of int64."""
+    kind = types.Array(types.int64, 2, "C")
+
+    def generate(context, builder, signature, arguments):
+        return _view(context, builder, kind, *arguments)
+
+    return kind(tables, types.int64), generate
+
+
+@intrinsic
+def elements(typing_context, tables, index, storage):
+    """Return table `index` as a 1-D array of the storage dtype."""
+    kind = types.Array(storage.dtype, 1, "C")
+
+    def generate(context, builder, signature, arguments):
+        return _view(context, builder, kind, *arguments[:2])
+
+    return kind(tables, types.int64, storage), generate
+
+
+@intrinsic
+def element_rows(typing_context, tables, index, storage):
+    """Return table `index` as a 2-D array of the storage dtype."""
+    kind = types.Array(storage.dtype, 2, "C")
+
+    def generate(context, builder, signature, arguments):
+        return _view(context, builder, kind, *arguments[:2])
+
+    return kind(tables, types.int64, storage), generate
+
+
+@intrinsic
+def address(typing_context, array):
+    """Return a pointer to the first element; the caller keeps the array alive."""
+
+    def generate(context, builder, signature, arguments):
+        return context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
 def _element(context, builder, signature, arguments):
     view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
-    return builder.gep(view.data, [arguments[1]])
+    return builder.gep(view.data, [arguments[1]])  # of the first row
 
 
 @intrinsic
 def acquire(typing_context, array, index):
-    """Turn `array[index]` (int64) from 0 to 1 in one atomic operation; return whether it was 0."""
+    """Turn `array[0, index]` (int64) from 0 to 1 in one atomic operation; return whether it was 0."""
 
     def generate(context, builder, signature, arguments):
         word = ir.IntType(64)
@@ -79,7 +161,7 @@ def acquire(typing_context, array, index):
 
 @intrinsic
 def release(typing_context, array, index):
-    """Set `array[index]` (int64) to 0, after everything that was written before."""
+    """Set `array[0, index]` (int64) to 0, after everything that was written before."""
 
     def generate(context, builder, signature, arguments):
         pointer = _element(context, builder, signature, arguments)

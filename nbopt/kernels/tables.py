@@ -121,7 +121,7 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     SLICE_COLUMNS,
 ) = range(7)
 
-# One int64 block per optimizer.
+# int64, owned by the optimizer: one row.
 (
     BUSY,  # 1 while a step runs
     GUARD,  # GUARD_*
@@ -132,11 +132,34 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     BAD_SEGMENT,  # the segment that had the last one refused
     ZERO_SLICES,  # zero slices met by the last step
     MEASURED,  # 1 if the last step summed the squares of every segment that moved
-    CLIPS,  # rows of the clip table in use
-    COUNTERS,
+    CLIPS_USED,  # rows of the clip table
+    COUNTER_COLUMNS,
 ) = range(11)
 
 GUARD_PROPAGATE, GUARD_SKIP, GUARD_RAISE = range(3)  # what a non-finite gradient does
 MAX_CONSECUTIVE = 10
 
 STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns
+
+# What a compiled step is given: one int64 table of addresses, a row (address, rows, columns) for each of these.
+(
+    TRAINABLE,  # storage dtype: plain parameters, v and g
+    GRADIENT,  # storage dtype: of the plain parameters, same offsets
+    DERIVED,  # storage dtype: w
+    DERIVED_GRADIENT,  # storage dtype: dL/dw, same offsets
+    ACCUMULATORS,  # storage dtype: a row per accumulator of the rule, along the trainable part
+    CHUNKS,
+    SEGMENTS,
+    ATTRIBUTES,
+    MEMBERS,
+    GROUPS,
+    CLIPS,
+    COEFFICIENTS,
+    SLICES,
+    PARTIALS,  # float64 work space: a row per exponent bin, a column per partial sum; as many columns again as segments
+    TILES,  # float64 work space: three rows, a column per column of a tile
+    RATES,  # float64: the learning rate
+    COUNTERS,
+    TABLES,
+) = range(18)
+ADDRESS_COLUMNS = 3

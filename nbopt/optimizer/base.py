@@ -154,12 +154,16 @@ class Optimizer:
         self._clips = np.zeros((count + 1, t.CLIP_COLUMNS))
         self._coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.hyper)))
         self._rates = np.array([rate])
-        self._counters = np.zeros(t.COUNTERS, np.int64)
+        self._counters = np.zeros(t.COUNTER_COLUMNS, np.int64)
         self._counters[t.GUARD] = guard
-        self._counters[t.CLIPS] = 1
-        self._arguments = (
-            buffer._data,
-            buffer._grad,
+        self._counters[t.CLIPS_USED] = 1
+        effective, derived = layout.effective_size, layout.trainable_start
+        # In the order of nbopt.kernels.tables, from TRAINABLE on.
+        self._arrays = (
+            buffer._data[derived:],
+            buffer._grad[derived:effective],
+            buffer._data[:derived],
+            buffer._grad[:derived],
             self._accumulators,
             layout.chunks,
             layout.segments,
@@ -167,10 +171,10 @@ class Optimizer:
             self._members,
             self._group_table,
             self._clips,
-            np.zeros((t.BINS, layout.partials + count)),
-            np.zeros((layout.slices, t.SLICE_COLUMNS)),
-            np.zeros((3, layout.tiles)),
             self._coefficients,
+            np.zeros((layout.slices, t.SLICE_COLUMNS)),
+            np.zeros((t.BINS, layout.partials + count)),
+            np.zeros((3, layout.tiles)),
             self._rates,
             self._counters,
         )
@@ -207,7 +211,7 @@ class Optimizer:
             self._clips[index, : t.CLIP_FIRST] = columns
             self._clips[index, t.CLIP_FIRST] = firsts[index]
             self._clips[index, t.CLIP_COUNT] = counts[index]
-        self._counters[t.CLIPS] = len(clips)
+        self._counters[t.CLIPS_USED] = len(clips)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters of the same buffer that no group holds yet; nothing moves.
@@ -265,7 +269,7 @@ class Optimizer:
 
         layout = self._buffer._seal()
         elements = int(layout.segments[:, t.SEGMENT_SIZE].sum())
-        self._run = bind_step(self._rule, self._buffer.dtype, layout.normed, self._arguments, elements)
+        self._run = bind_step(self._rule, self._buffer.dtype, layout.normed, self._arrays, elements)
 
     def step(self, grads: Mapping[str, ArrayLike | None] | ArrayLike | None = None) -> None:
         """Take one step.

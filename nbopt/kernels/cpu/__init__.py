@@ -10,25 +10,44 @@ from typing import Any
 import numba
 import numpy as np
 
-from nbopt.kernels import scalars
+from nbopt.kernels import fold, scalars
 from nbopt.kernels.bind import Binder, adaptors, cached
-from nbopt.kernels.cpu import reduce, step
+from nbopt.kernels.cpu import reduce, step, update
 from nbopt.kernels.rules import Rule
 from nbopt.kernels.tables import BINS
 
 __all__ = ["compile_array", "compile_step"]
 
-_ALWAYS = {"error_model": "numpy", "nogil": True}
+_ROOT = {"error_model": "numpy", "nogil": True}
+# What only the root calls needs no entry from Python.
+_INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Products of float32 are exact in float64, so contraction changes no bit of these sums (DESIGN N3).
 _CONTRACTED = frozenset({reduce.square_sum, reduce.product_sums, reduce.tile_products})
 _THREADED = frozenset({step.reduce_all, step.update_all})
+# Called, not inlined: a call costs nothing beside their work, and inlining them would compile it again at every level.
+_CALLED = frozenset(
+    {
+        fold.fold_columns,
+        fold.fold_slices,
+        reduce.product_sums,
+        reduce.slice_products,
+        reduce.slice_squares,
+        reduce.tile_products,
+        update.recompose_tiles,
+        update.update_direction,
+        update.update_magnitude,
+        update.update_rows,
+        update.update_tile,
+        update.write_slice,
+    }
+)
 
 
 def _binder(dtype: np.dtype[Any], replacements: dict[str, Any], parallel: bool) -> Binder:
     single = dtype == np.float32
 
     def lift(function: Callable[..., Any], template: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"error_model": "numpy", "forceinline": True}
+        options: dict[str, Any] = {**_INNER, "forceinline": template not in _CALLED}
         if single and template in _CONTRACTED:
             options["fastmath"] = {"contract"}
         if parallel and template in _THREADED:
@@ -60,10 +79,10 @@ def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool)
     """
     binder = _binder(dtype, {**adaptors(rule), "NORMED": normed}, parallel)
     assert isinstance(step.step, types.FunctionType)
-    return cached(binder.bind(step.step), **_ALWAYS)
+    return cached(binder.bind(step.step), **_ROOT)
 
 
 @functools.cache
 def compile_array(template: types.FunctionType, dtype: np.dtype[Any]) -> Any:
     """Return the dispatcher of one function of `nbopt.kernels.cpu.arrays`."""
-    return cached(_binder(dtype, {}, False).bind(template), **_ALWAYS)
+    return cached(_binder(dtype, {}, False).bind(template), **_ROOT)

@@ -9,13 +9,19 @@ import numpy as np
 from nbopt.kernels.cpu.reduce import bin_sums, slice_products, tile_products
 from nbopt.kernels.cpu.update import write_slice
 from nbopt.kernels.fold import fold_columns, pairwise
+from nbopt.kernels.intrinsics import borrow
 from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent
-from nbopt.kernels.tables import BINS, BLOCK, ROW_BLOCK, TILE_WIDTH
+from nbopt.kernels.tables import (
+    BINS,
+    BLOCK,
+    ROW_BLOCK,
+    TILE_WIDTH,
+)
 
 
 def array_squares(x, partials):
     """Sum of squares of an array by exponent bin, into the first column of `partials` (3, blocks)."""
-    blocks = partials.shape[1]
+    x, blocks = borrow(x), partials.shape[1]
     for block in range(blocks):
         low, middle, high = bin_sums(x, block * BLOCK, min(BLOCK, x.size - block * BLOCK))
         partials[0, block] = low
@@ -31,6 +37,7 @@ def slice_sums(v, d, outer, slices, inner, out, tiles):
     Into the columns of `out` (3, slices) where `outer` is 1; else per row block and column into `tiles`
     (3, row blocks * columns), and from there, folded, into `out`.
     """
+    v, d = borrow(v), borrow(d)
     if outer == 1:
         for j in range(slices):
             vv, vd, dd = slice_products(v, j * inner, d, j * inner, inner)

@@ -11,17 +11,22 @@ from __future__ import annotations
 import numpy as np
 
 from nbopt.kernels.fold import is_measured
-from nbopt.kernels.intrinsics import borrow, prefetch, stack
-from nbopt.kernels.scalars import DOWN, UP
+from nbopt.kernels.intrinsics import elements, integers, prefetch, reals, stack
+from nbopt.kernels.scalars import DOWN, UP, storage
 from nbopt.kernels.tables import (
     BLOCK,
+    CHUNKS,
     CHUNK_FIRST,
     CHUNK_SEGMENT,
     CHUNK_SIZE,
     CHUNK_SPAN,
     CHUNK_START,
+    DERIVED_GRADIENT,
+    GRADIENT,
     LANES,
+    PARTIALS,
     ROW_BLOCK,
+    SEGMENTS,
     SEGMENT_DERIVED,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
@@ -29,12 +34,15 @@ from nbopt.kernels.tables import (
     SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
+    SLICES,
     SLICE_DD,
     SLICE_VD,
     SLICE_VV,
     SPAN_PLAIN,
     SPAN_ROWS,
+    TILES,
     TILE_WIDTH,
+    TRAINABLE,
 )
 
 NORMED = True
@@ -61,7 +69,7 @@ def square_sum(x, start, size):
     lanes = stack(LANES)
     for lane in range(LANES):
         lanes[lane] = 0.0
-    block = borrow(x)[start : start + size]
+    block = x[start : start + size]
     whole = size // LANES
     for r in range(whole):
         row = block[r * LANES : (r + 1) * LANES]
@@ -82,7 +90,7 @@ def scaled_square_sum(x, start, size, scale):
     lanes = stack(LANES)
     for lane in range(LANES):
         lanes[lane] = 0.0
-    block = borrow(x)[start : start + size]
+    block = x[start : start + size]
     for i in range(size):
         value = np.float64(block[i]) * scale
         lanes[i % LANES] += value * value
@@ -91,7 +99,7 @@ def scaled_square_sum(x, start, size, scale):
 
 def any_nonzero(x, start, size):
     """Whether an element differs from zero."""
-    block = borrow(x)[start : start + size]
+    block = x[start : start + size]
     for i in range(size):
         if block[i] != 0.0:
             return True
@@ -125,8 +133,8 @@ def product_sums(v, v_start, d, d_start, size):
         vv[lane] = 0.0
         vd[lane] = 0.0
         dd[lane] = 0.0
-    first = borrow(v)[v_start : v_start + size]
-    second = borrow(d)[d_start : d_start + size]
+    first = v[v_start : v_start + size]
+    second = d[d_start : d_start + size]
     for r in range((size + LANES - 1) // LANES):
         one = first[r * LANES : (r + 1) * LANES]
         two = second[r * LANES : (r + 1) * LANES]
@@ -208,22 +216,26 @@ def tile_products(v, v_start, d, d_start, columns, rows, width, tiles, out):
         tiles[2, out + c] = dd[c]
 
 
-def reduce_chunk(c, data, grad, offset, chunks, segments, partials, slices, tiles):
+def reduce_chunk(c, tables):
     """Partial sums of one chunk, to the place that the tables give it."""
+    chunks, segments = integers(tables, CHUNKS), integers(tables, SEGMENTS)
     s = chunks[c, CHUNK_SEGMENT]
     start, size, first = chunks[c, CHUNK_START], chunks[c, CHUNK_SIZE], chunks[c, CHUNK_FIRST]
     if not NORMED or chunks[c, CHUNK_SPAN] == SPAN_PLAIN:
-        low, middle, high = bin_sums(grad, offset + start, size)
+        partials = reals(tables, PARTIALS)
+        low, middle, high = bin_sums(elements(tables, GRADIENT, storage), start, size)
         partials[0, first] = low
         partials[1, first] = middle
         partials[2, first] = high
         return
-    inner, derived = segments[s, SEGMENT_INNER], segments[s, SEGMENT_DERIVED]
-    begin = offset + segments[s, SEGMENT_START]
+    trainable = elements(tables, TRAINABLE, storage)
+    direction = elements(tables, DERIVED_GRADIENT, storage)
+    inner, derived, begin = segments[s, SEGMENT_INNER], segments[s, SEGMENT_DERIVED], segments[s, SEGMENT_START]
     if chunks[c, CHUNK_SPAN] == SPAN_ROWS:
+        slices = reals(tables, SLICES)
         for k in range(first, first + size):
             at = (k - segments[s, SEGMENT_FIRST_SLICE]) * inner
-            vv, vd, dd = slice_products(data, begin + at, grad, derived + at, inner)
+            vv, vd, dd = slice_products(trainable, begin + at, direction, derived + at, inner)
             slices[k, SLICE_VV] = vv
             slices[k, SLICE_VD] = vd
             slices[k, SLICE_DD] = dd
@@ -233,13 +245,13 @@ def reduce_chunk(c, data, grad, offset, chunks, segments, partials, slices, tile
         rows = min(ROW_BLOCK, segments[s, SEGMENT_OUTER] - row)
         at = row * columns + start
         out = segments[s, SEGMENT_TILE] + first * columns + start
-        tile_products(data, begin + at, grad, derived + at, columns, rows, size, tiles, out)
+        tile_products(
+            trainable, begin + at, direction, derived + at, columns, rows, size, reals(tables, TILES), out
+        )
 
 
-def reduce_range(
-    begin, end, data, grad, offset, chunks, segments, attributes, members, groups, clips, partials, slices, tiles, guard
-):
+def reduce_range(begin, end, tables):
     """Pass 1 over a run of chunks, for one thread."""
     for c in range(begin, end):
-        if is_measured(chunks[c, CHUNK_SEGMENT], segments, attributes, members, groups, clips, guard):
-            reduce_chunk(c, data, grad, offset, chunks, segments, partials, slices, tiles)
+        if is_measured(integers(tables, CHUNKS)[c, CHUNK_SEGMENT], tables):
+            reduce_chunk(c, tables)

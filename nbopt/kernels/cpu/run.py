@@ -6,12 +6,14 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
+from nbopt.kernels import tables as t
 from nbopt.kernels.cpu import compile_step
 from nbopt.kernels.rules import Rule
 
@@ -37,7 +39,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def bind_step(
-    rule: Rule, dtype: np.dtype[Any], normed: bool, arguments: tuple[Any, ...], elements: int
+    rule: Rule, dtype: np.dtype[Any], normed: bool, arrays: Sequence[NDArray[Any]], elements: int
 ) -> Callable[[], int]:
     """Return a function without arguments that takes one step.
 
@@ -47,12 +49,13 @@ def bind_step(
     dtype : numpy.dtype
     normed : bool
         Whether a parameter has weight norm.
-    arguments : tuple
-        Of `nbopt.kernels.cpu.step.step`, but for the number of threads.
+    arrays : sequence of numpy.ndarray
+        What `nbopt.kernels.tables` lists from TRAINABLE to COUNTERS; C-contiguous, and kept alive by the caller.
     elements : int
         How many elements a step moves.
     """
-    serial = functools.partial(_entry(compile_step(rule, dtype, normed, False), (*arguments, 1)), *arguments, 1)
+    addresses = address_table(arrays)
+    serial = functools.partial(_entry(compile_step(rule, dtype, normed, False), addresses), addresses, 1)
     if elements < PARALLEL_FROM:
         return serial
     parallel: Callable[..., int] | None = None
@@ -64,7 +67,7 @@ def bind_step(
             return serial()
         if parallel is None:
             parallel = functools.partial(
-                _entry(compile_step(rule, dtype, normed, True), (*arguments, threads)), *arguments
+                _entry(compile_step(rule, dtype, normed, True), addresses), addresses
             )
         with _entrance():
             return parallel(threads)
@@ -81,13 +84,23 @@ def _entrance() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if layer in ("omp", "tbb") else _workqueue_lock
 
 
-def _entry(dispatcher: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
-    """Compile for these arguments, and return the machine code's own entry.
+def address_table(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the table of addresses that a compiled step reads."""
+    assert len(arrays) == t.TABLES
+    addresses = np.empty((t.TABLES, t.ADDRESS_COLUMNS), np.int64)
+    for index, array in enumerate(arrays):
+        assert array.flags.c_contiguous
+        rows = 1 if array.ndim == 1 else array.shape[0]
+        addresses[index] = array.ctypes.data, rows, array.shape[-1]
+    return addresses
 
-    The arguments of an optimizer never change type, so the dispatcher's look at them, half the cost of a small step, is
-    taken once, here.
+
+def _entry(dispatcher: Any, addresses: NDArray[np.int64]) -> Callable[..., int]:
+    """Compile, and return the machine code's own entry.
+
+    The arguments never change type, so the dispatcher's look at them, half the cost of a small step, is taken once.
     """
-    signature = tuple(numba.typeof(argument) for argument in arguments)
+    signature = (numba.typeof(addresses), numba.int64)
     dispatcher.compile(signature)
     entry = getattr(dispatcher.overloads[signature], "entry_point", None)
     return dispatcher if entry is None else entry  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbopt.kernels.cpu.reduce import slice_squares, tile_products
 from nbopt.kernels.fold import fold_columns
-from nbopt.kernels.intrinsics import borrow
+from nbopt.kernels.intrinsics import elements, integers, reals
 from nbopt.kernels.scalars import (
     clamp,
     inverse_norm,
@@ -25,11 +25,13 @@ from nbopt.kernels.scalars import (
     tangent,
 )
 from nbopt.kernels.tables import (
+    CHUNKS,
     CHUNK_FIRST,
     CHUNK_SEGMENT,
     CHUNK_SIZE,
     CHUNK_SPAN,
     CHUNK_START,
+    COEFFICIENTS,
     COEFFICIENT_ACTIVE,
     COEFFICIENT_FACTOR,
     COEFFICIENT_GENERAL,
@@ -38,7 +40,11 @@ from nbopt.kernels.tables import (
     COEFFICIENT_L2,
     COEFFICIENT_LOW,
     COEFFICIENT_SCALE,
+    DERIVED,
+    DERIVED_GRADIENT,
+    GRADIENT,
     ROW_BLOCK,
+    SEGMENTS,
     SEGMENT_DERIVED,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
@@ -49,21 +55,24 @@ from nbopt.kernels.tables import (
     SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
+    SLICES,
     SLICE_FACTOR,
     SLICE_SCALE,
     SLICE_SLOPE,
     SPAN_PLAIN,
     SPAN_ROWS,
+    TILES,
+    TRAINABLE,
 )
 
 NORMED = True
 
 
-def accumulator_rows(accumulators, begin, end):
+def accumulator_rows(tables, begin, end):
     """Views of the accumulators from `begin` to `end`, a tuple. Replaced at binding by the rule's own."""
 
 
-def constants(coefficients, s):
+def constants(tables, s):
     """Rate and hyper-parameters of segment `s`, a tuple in the storage dtype. Replaced at binding by the rule's own."""
 
 
@@ -71,12 +80,13 @@ def advance(i, param, rows, grad, fixed):
     """Apply the rule to element `i`. Replaced at binding by the rule's own."""
 
 
-def update_run(begin, end, data, grad, accumulators, offset, s, coefficients):
+def update_run(begin, end, s, tables):
     """Move a run of elements of a plain parameter."""
-    param = borrow(data)[offset + begin : offset + end]
-    raw = borrow(grad)[offset + begin : offset + end]
-    rows = accumulator_rows(accumulators, begin, end)
-    fixed = constants(coefficients, s)
+    coefficients = reals(tables, COEFFICIENTS)
+    param = elements(tables, TRAINABLE, storage)[begin:end]
+    raw = elements(tables, GRADIENT, storage)[begin:end]
+    rows = accumulator_rows(tables, begin, end)
+    fixed = constants(tables, s)
     l2 = storage(coefficients[s, COEFFICIENT_L2])
     if coefficients[s, COEFFICIENT_GENERAL] == 0.0:
         factor = storage(coefficients[s, COEFFICIENT_FACTOR])
@@ -91,9 +101,10 @@ def update_run(begin, end, data, grad, accumulators, offset, s, coefficients):
         advance(i, param, rows, lasso(ridge(value, param[i], l2), param[i], l1), fixed)
 
 
-def update_direction(param, direction, rows, first, count, step, s, k, slices, coefficients):
+def update_direction(param, direction, rows, first, count, step, s, k, tables):
     """Move the elements of slice `k` of a v, or a stretch of them, `step` apart."""
-    fixed = constants(coefficients, s)
+    coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
+    fixed = constants(tables, s)
     alpha = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE] * slices[k, SLICE_FACTOR]
     beta = slices[k, SLICE_SLOPE] * slices[k, SLICE_SCALE]
     l2 = storage(coefficients[s, COEFFICIENT_L2])
@@ -112,21 +123,22 @@ def update_direction(param, direction, rows, first, count, step, s, k, slices, c
         advance(i, param, rows, lasso(ridge(value, param[i], l2), param[i], l1), fixed)
 
 
-def update_magnitude(j, data, accumulators, offset, s, segments, slices, coefficients):
-    """Move element `j` of the g whose v is segment `s`."""
+def update_magnitude(j, s, tables):
+    """Move element `j` of the g whose v is segment `s`; return its value."""
+    segments, coefficients = integers(tables, SEGMENTS), reals(tables, COEFFICIENTS)
     partner = segments[s, SEGMENT_PARTNER]
-    if coefficients[partner, COEFFICIENT_ACTIVE] == 0.0:
-        return
     at = segments[partner, SEGMENT_START] + j
-    param = borrow(data)[offset + at : offset + at + 1]
-    slope = slices[segments[s, SEGMENT_FIRST_SLICE] + j, SLICE_SLOPE]
-    wide = coefficients[partner, COEFFICIENT_FACTOR] * coefficients[partner, COEFFICIENT_SCALE]
-    low = storage(coefficients[partner, COEFFICIENT_LOW])
-    high = storage(coefficients[partner, COEFFICIENT_HIGH])
-    value = clamp(storage(scaled(wide, slope)), low, high)
-    value = ridge(value, param[0], storage(coefficients[partner, COEFFICIENT_L2]))
-    value = lasso(value, param[0], storage(coefficients[partner, COEFFICIENT_L1]))
-    advance(0, param, accumulator_rows(accumulators, at, at + 1), value, constants(coefficients, partner))
+    param = elements(tables, TRAINABLE, storage)[at : at + 1]
+    if coefficients[partner, COEFFICIENT_ACTIVE] != 0.0:
+        slope = reals(tables, SLICES)[segments[s, SEGMENT_FIRST_SLICE] + j, SLICE_SLOPE]
+        wide = coefficients[partner, COEFFICIENT_FACTOR] * coefficients[partner, COEFFICIENT_SCALE]
+        low = storage(coefficients[partner, COEFFICIENT_LOW])
+        high = storage(coefficients[partner, COEFFICIENT_HIGH])
+        value = clamp(storage(scaled(wide, slope)), low, high)
+        value = ridge(value, param[0], storage(coefficients[partner, COEFFICIENT_L2]))
+        value = lasso(value, param[0], storage(coefficients[partner, COEFFICIENT_L1]))
+        advance(0, param, accumulator_rows(tables, at, at + 1), value, constants(tables, partner))
+    return np.float64(param[0])
 
 
 def write_slice(w, v, begin, end, factor):
@@ -140,85 +152,81 @@ def write_slice(w, v, begin, end, factor):
             w[i] = storage(recomposed(factor, np.float64(v[i])))
 
 
-def update_rows(first, end, data, grad, accumulators, offset, s, segments, slices, coefficients):
+def update_rows(first, end, s, tables):
     """Move whole contiguous slices of a v and their g, and recompose w while v is in cache."""
+    segments = integers(tables, SEGMENTS)
     inner = segments[s, SEGMENT_INNER]
     for k in range(first, end):
         j = k - segments[s, SEGMENT_FIRST_SLICE]
         begin = segments[s, SEGMENT_START] + j * inner
         derived = segments[s, SEGMENT_DERIVED] + j * inner
-        param = borrow(data)[offset + begin : offset + begin + inner]
-        if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
-            rows = accumulator_rows(accumulators, begin, begin + inner)
-            direction = borrow(grad)[derived : derived + inner]
-            update_direction(param, direction, rows, 0, inner, 1, s, k, slices, coefficients)
-        update_magnitude(j, data, accumulators, offset, s, segments, slices, coefficients)
-        magnitude = np.float64(data[offset + segments[segments[s, SEGMENT_PARTNER], SEGMENT_START] + j])
-        factor = magnitude * inverse_norm(slice_squares(data, offset + begin, inner))
-        write_slice(borrow(data)[derived : derived + inner], param, 0, inner, factor)
+        param = elements(tables, TRAINABLE, storage)[begin : begin + inner]
+        if reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] != 0.0:
+            direction = elements(tables, DERIVED_GRADIENT, storage)[derived : derived + inner]
+            rows = accumulator_rows(tables, begin, begin + inner)
+            update_direction(param, direction, rows, 0, inner, 1, s, k, tables)
+        factor = update_magnitude(j, s, tables) * inverse_norm(slice_squares(param, 0, inner))
+        write_slice(elements(tables, DERIVED, storage)[derived : derived + inner], param, 0, inner, factor)
 
 
-def update_tile(first, start, size, data, grad, accumulators, offset, s, segments, slices, tiles, coefficients):
+def update_tile(first, start, size, s, tables):
     """Move a tile of a v whose slices are columns, and sum its new squares."""
+    segments = integers(tables, SEGMENTS)
     inner = segments[s, SEGMENT_INNER]
     columns = segments[s, SEGMENT_SLICES] * inner
     row = first * ROW_BLOCK
     rows = min(ROW_BLOCK, segments[s, SEGMENT_OUTER] - row)
-    begin, size_of_v = segments[s, SEGMENT_START], segments[s, SEGMENT_SIZE]
-    if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
-        param = borrow(data)[offset + begin : offset + begin + size_of_v]
-        derived = segments[s, SEGMENT_DERIVED]
-        direction = borrow(grad)[derived : derived + size_of_v]
-        held = accumulator_rows(accumulators, begin, begin + size_of_v)
+    begin, derived = segments[s, SEGMENT_START], segments[s, SEGMENT_DERIVED]
+    end = segments[s, SEGMENT_SIZE]
+    param = elements(tables, TRAINABLE, storage)[begin : begin + end]
+    if reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] != 0.0:
+        direction = elements(tables, DERIVED_GRADIENT, storage)[derived : derived + end]
+        held = accumulator_rows(tables, begin, begin + end)
         for column in range(start, start + size):
             k = segments[s, SEGMENT_FIRST_SLICE] + column // inner
-            at = row * columns + column
-            update_direction(param, direction, held, at, rows, columns, s, k, slices, coefficients)
-    at = offset + begin + row * columns + start
+            update_direction(param, direction, held, row * columns + column, rows, columns, s, k, tables)
+    at = row * columns + start
     out = segments[s, SEGMENT_TILE] + first * columns + start
-    tile_products(data, at, data, at, columns, rows, size, tiles, out)
+    tile_products(param, at, param, at, columns, rows, size, reals(tables, TILES), out)
 
 
-def is_normed_active(s, segments, coefficients):
+def is_normed_active(s, tables):
     """Whether v or g of segment `s`, a v, moves in this step."""
-    partner = segments[s, SEGMENT_PARTNER]
+    coefficients = reals(tables, COEFFICIENTS)
+    partner = integers(tables, SEGMENTS)[s, SEGMENT_PARTNER]
     return coefficients[s, COEFFICIENT_ACTIVE] != 0.0 or coefficients[partner, COEFFICIENT_ACTIVE] != 0.0
 
 
-def update_range(begin, end, data, grad, accumulators, offset, chunks, segments, slices, tiles, coefficients):
+def update_range(begin, end, tables):
     """Pass 2 over a run of chunks, for one thread."""
+    chunks = integers(tables, CHUNKS)
     for c in range(begin, end):
         s, start, size = chunks[c, CHUNK_SEGMENT], chunks[c, CHUNK_START], chunks[c, CHUNK_SIZE]
-        first = chunks[c, CHUNK_FIRST]
         if not NORMED or chunks[c, CHUNK_SPAN] == SPAN_PLAIN:
-            if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
-                update_run(start, start + size, data, grad, accumulators, offset, s, coefficients)
-        elif is_normed_active(s, segments, coefficients):
+            if reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] != 0.0:
+                update_run(start, start + size, s, tables)
+        elif is_normed_active(s, tables):
+            first = chunks[c, CHUNK_FIRST]
             if chunks[c, CHUNK_SPAN] == SPAN_ROWS:
-                update_rows(
-                    first, first + size, data, grad, accumulators, offset, s, segments, slices, coefficients
-                )
+                update_rows(first, first + size, s, tables)
             else:
-                update_tile(
-                    first, start, size, data, grad, accumulators, offset, s, segments, slices, tiles, coefficients
-                )
+                update_tile(first, start, size, s, tables)
 
 
-def recompose_tiles(data, accumulators, offset, segments, slices, tiles, coefficients):
+def recompose_tiles(tables):
     """Move the g, and write the w, of every v whose slices are columns."""
+    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
     for s in range(segments.shape[0]):
-        if segments[s, SEGMENT_ROW_BLOCKS] == 0 or not is_normed_active(s, segments, coefficients):
+        if segments[s, SEGMENT_ROW_BLOCKS] == 0 or not is_normed_active(s, tables):
             continue
         inner, count, tile = segments[s, SEGMENT_INNER], segments[s, SEGMENT_SLICES], segments[s, SEGMENT_TILE]
         first = segments[s, SEGMENT_FIRST_SLICE]
-        magnitudes = offset + segments[segments[s, SEGMENT_PARTNER], SEGMENT_START]
         fold_columns(1, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
         for j in range(count):
-            update_magnitude(j, data, accumulators, offset, s, segments, slices, coefficients)
             scale = inverse_norm(tiles[0, tile + j * inner])
-            slices[first + j, SLICE_FACTOR] = np.float64(data[magnitudes + j]) * scale
+            slices[first + j, SLICE_FACTOR] = update_magnitude(j, s, tables) * scale
         begin, derived, size = segments[s, SEGMENT_START], segments[s, SEGMENT_DERIVED], segments[s, SEGMENT_SIZE]
-        w = borrow(data)[derived : derived + size]
-        v = borrow(data)[offset + begin : offset + begin + size]
+        w = elements(tables, DERIVED, storage)[derived : derived + size]
+        v = elements(tables, TRAINABLE, storage)[begin : begin + size]
         for run in range(segments[s, SEGMENT_OUTER] * count):
             write_slice(w, v, run * inner, (run + 1) * inner, slices[first + run % count, SLICE_FACTOR])
