@@ -52,7 +52,9 @@ def as_number(
     """
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
         value = value.reshape(())[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.integer, np.floating)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (numbers.Real, np.integer, np.floating)
+    ):
         raise TypeError(f"{name} must be a number, got {_show(value)}")
     try:
         number = float(value)
@@ -62,7 +64,9 @@ def as_number(
         number < high if open_high else number <= high
     )
     if math.isnan(number) or not inside or (math.isinf(number) and not allow_inf):
-        raise error(f"{name} must be {_range(low, high, open_low, open_high, allow_inf)}, got {number!r}")
+        raise error(
+            f"{name} must be {_range(low, high, open_low, open_high, allow_inf)}, got {number!r}"
+        )
     return number
 
 
@@ -87,7 +91,7 @@ def as_integer(
     >>> as_integer(3, "groups", low=1)
     3
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Integral, np.integer)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {_show(value)}")
     number = int(value)
     if low is not None and number < low:
@@ -134,12 +138,17 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     >>> as_shape([2, 3], "w")
     (2, 3)
     """
-    if isinstance(value, (numbers.Integral, np.integer)) and not isinstance(value, (bool, np.bool_)):
+    if isinstance(value, (numbers.Integral, np.integer)) and not isinstance(
+        value, (bool, np.bool_)
+    ):
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}")
+        raise TypeError(
+            f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}"
+        )
     return tuple(
-        as_integer(size, f"shape of parameter {name!r}", low=0, error=ParameterError) for size in value
+        as_integer(size, f"shape of parameter {name!r}", low=0, error=ParameterError)
+        for size in value
     )
 
 

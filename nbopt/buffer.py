@@ -209,7 +209,13 @@ class ParameterBuffer(Mapping[str, Parameter]):
                 self, f"{name}_v", shape, attr, "direction", values, parameter
             )
             parameter.weight_g = Parameter(
-                self, f"{name}_g", magnitude_shape(shape, dim), attr, "magnitude", magnitude, parameter
+                self,
+                f"{name}_g",
+                magnitude_shape(shape, dim),
+                attr,
+                "magnitude",
+                magnitude,
+                parameter,
             )
             for part in parameter._moved:
                 self._derived[part.name] = part
@@ -240,7 +246,9 @@ class ParameterBuffer(Mapping[str, Parameter]):
         self, name: str, shape: tuple[int, ...], initializer: Initializer
     ) -> NDArray[np.float64]:
         digest = hashlib.sha256(name.encode()).digest()
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *digest])))
+        generator = np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence([self.seed, *digest]))
+        )
         try:
             return initializer.draw(shape, generator)
         except ParameterError as error:
@@ -274,7 +282,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays(
-        ...     {"a.weight": [[1.0]], "a.bias": [0.0]}, attrs={"*.bias": nb.ParamAttr(need_clip=False)}
+        ...     {"a.weight": [[1.0]], "a.bias": [0.0]},
+        ...     attrs={"*.bias": nb.ParamAttr(need_clip=False)},
         ... )
         >>> params["a.bias"].need_clip
         False
@@ -602,7 +611,9 @@ class ParameterBuffer(Mapping[str, Parameter]):
             return
         for part, piece in pieces:
             if part._role == "normed":
-                initial_magnitude(piece, part.dim, part.name)  # refuses zero slices before anything is written
+                initial_magnitude(
+                    piece, part.dim, part.name
+                )  # refuses zero slices before anything is written
         for part, piece in pieces:
             part.set_value(piece)
 
@@ -642,7 +653,9 @@ def as_parameters(params: Any) -> list[Parameter]:
         return list(params.values())
     if isinstance(params, Parameter):
         return [params]
-    if isinstance(params, (str, bytes, Mapping, set, frozenset)) or not isinstance(params, Iterable):
+    if isinstance(params, (str, bytes, Mapping, set, frozenset)) or not isinstance(
+        params, Iterable
+    ):
         raise TypeError(
             "parameters must be a ParameterBuffer or a list of Parameter, got "
             f"{type(params).__name__}"
@@ -670,7 +683,9 @@ def _as_device(device: Any) -> str:
     if device in ("cpu", "auto"):
         return "cpu"
     if device == "cuda" or device.startswith("cuda:"):
-        raise DeviceError(f"device {device!r} cannot be used: this version runs on the CPU; use device='cpu'")
+        raise DeviceError(
+            f"device {device!r} cannot be used: this version runs on the CPU; use device='cpu'"
+        )
     raise ParameterError(f"device must be 'cpu', 'cuda', 'cuda:<number>' or 'auto', got {device!r}")
 
 

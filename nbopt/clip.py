@@ -66,7 +66,9 @@ class GradientClip:
         --------
         >>> import numpy as np
         >>> import nbopt as nb
-        >>> nb.ClipGradByNorm(1.0)({"w": np.float32([3, 4]), "b": np.float32([9])}, need_clip={"b": False})
+        >>> nb.ClipGradByNorm(1.0)(
+        ...     {"w": np.float32([3, 4]), "b": np.float32([9])}, need_clip={"b": False}
+        ... )
         {'w': array([0.59999985, 0.7999998 ], dtype=float32), 'b': array([9.], dtype=float32)}
         """
         arrays = {as_name(name): _as_gradient(name, grad) for name, grad in grads.items()}
@@ -117,7 +119,9 @@ class ClipGradByValue(GradientClip):
             high = as_number(self.max, "ClipGradByValue max", allow_inf=True)
             low = as_number(self.min, "ClipGradByValue min", allow_inf=True)
         if low > high:
-            raise HyperparameterError(f"ClipGradByValue needs min <= max, got min={low!r} > max={high!r}")
+            raise HyperparameterError(
+                f"ClipGradByValue needs min <= max, got min={low!r} > max={high!r}"
+            )
         object.__setattr__(self, "max", high)
         object.__setattr__(self, "min", low)
 
@@ -158,7 +162,9 @@ class ClipGradByNorm(GradientClip):
     _kind = tables.CLIP_NORM
 
     def __post_init__(self) -> None:
-        limit = as_number(self.clip_norm, f"{type(self).__name__} clip_norm", low=0.0, allow_inf=True)
+        limit = as_number(
+            self.clip_norm, f"{type(self).__name__} clip_norm", low=0.0, allow_inf=True
+        )
         object.__setattr__(self, "clip_norm", limit)
 
     @property

@@ -152,7 +152,11 @@ class Layout:
                 row[t.SEGMENT_PARTIALS] = row[t.SEGMENT_SLICES] = count
                 row[t.SEGMENT_FIRST_SLICE] = slices
             row = table[direction]
-            row[t.SEGMENT_DERIVED], row[t.SEGMENT_OUTER], row[t.SEGMENT_INNER] = derived[k], outer, inner
+            row[t.SEGMENT_DERIVED], row[t.SEGMENT_OUTER], row[t.SEGMENT_INNER] = (
+                derived[k],
+                outer,
+                inner,
+            )
             row[t.SEGMENT_TILE], row[t.SEGMENT_ROW_BLOCKS] = tiles, row_blocks
             slices += count
             tiles += row_blocks * count * inner
@@ -197,13 +201,21 @@ class Layout:
             first, start = (
                 grid.ravel()
                 for grid in np.meshgrid(
-                    np.arange(segment[t.SEGMENT_ROW_BLOCKS]), np.arange(0, width, t.TILE_WIDTH), indexing="ij"
+                    np.arange(segment[t.SEGMENT_ROW_BLOCKS]),
+                    np.arange(0, width, t.TILE_WIDTH),
+                    indexing="ij",
                 )
             )
             size = np.minimum(t.TILE_WIDTH, width - start)
-            elements = size * np.minimum(t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - first * t.ROW_BLOCK)
+            elements = size * np.minimum(
+                t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - first * t.ROW_BLOCK
+            )
         chunks = np.empty((len(size), t.CHUNK_COLUMNS), np.int64)
         chunks[:, t.CHUNK_SPAN], chunks[:, t.CHUNK_SEGMENT] = span, index
-        chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE], chunks[:, t.CHUNK_FIRST] = start, size, first
+        chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE], chunks[:, t.CHUNK_FIRST] = (
+            start,
+            size,
+            first,
+        )
         chunks[:, t.CHUNK_COST] = elements + _VISIT
         return chunks

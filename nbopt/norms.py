@@ -61,7 +61,9 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
     if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
         values = values.astype(np.float64)
     if dim is None:
-        mantissa, scale = scalars.magnitude_of(*square_bins(np.ascontiguousarray(values).reshape(-1)))
+        mantissa, scale = scalars.magnitude_of(
+            *square_bins(np.ascontiguousarray(values).reshape(-1))
+        )
         return float(mantissa * scale)
     dim = as_integer(dim, "dim", error=ParameterError)
     if not 0 <= dim < values.ndim:

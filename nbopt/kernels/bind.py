@@ -56,7 +56,9 @@ class Binder:
         self._dtype = dtype
         self._lifted: dict[int, Any] = {}
         self._templates: list[Function] = []  # keeps the ids above alive
-        self._hash = hashlib.sha256(f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode())
+        self._hash = hashlib.sha256(
+            f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode()
+        )
 
     def bind(self, template: types.FunctionType) -> types.FunctionType:
         """Return a copy of `template` whose global names are bound, itself not compiled; its name has the fingerprint."""
@@ -87,7 +89,9 @@ class Binder:
 
     def _bound(self, name: str, value: Any) -> Any:
         """Compile `value` if it is a plain function; record whatever it is."""
-        value = getattr(value, "py_func", value)  # a dispatcher of the user's is bound like a plain function
+        value = getattr(
+            value, "py_func", value
+        )  # a dispatcher of the user's is bound like a plain function
         if isinstance(value, types.FunctionType):
             if id(value) not in self._lifted:
                 self._templates.append(value)
@@ -157,7 +161,9 @@ def adaptors(rule: Rule) -> dict[str, Function]:
     """
     kept = range(len(rule.accumulators))
     rows = [f"held[{a}][begin:end]" for a in kept]
-    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.hyper))]
+    fixed = [
+        f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.hyper))
+    ]
     old = ["param[i]", *(f"rows[{a}][i]" for a in kept)]
     arguments = [*old, "grad", *(f"fixed[{j}]" for j in range(len(fixed)))]
     sources = {

@@ -141,11 +141,17 @@ def is_measured(s, tables):
     if not is_moved(s, tables):
         return False
     attributes = reals(tables, ATTRIBUTES)
-    if integers(tables, COUNTERS)[0, GUARD] != GUARD_PROPAGATE or attributes[s, ATTRIBUTE_PRESENT] == 0.0:
+    if (
+        integers(tables, COUNTERS)[0, GUARD] != GUARD_PROPAGATE
+        or attributes[s, ATTRIBUTE_PRESENT] == 0.0
+    ):
         return True
     group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
     clip = int(reals(tables, GROUPS)[group, GROUP_CLIP])
-    return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
+    return (
+        attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0
+        and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
+    )
 
 
 def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
@@ -159,11 +165,19 @@ def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
 
 def fold_slices(s, tables):
     """Sums of each slice of a v to its scalars, and to the squares of dL/dv and dL/dg."""
-    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
+    segments, slices, tiles = (
+        integers(tables, SEGMENTS),
+        reals(tables, SLICES),
+        reals(tables, TILES),
+    )
     attributes, partials = reals(tables, ATTRIBUTES), reals(tables, PARTIALS)
     trainable = elements(tables, TRAINABLE, storage)
     partner = segments[s, SEGMENT_PARTNER]
-    count, inner, tile = segments[s, SEGMENT_SLICES], segments[s, SEGMENT_INNER], segments[s, SEGMENT_TILE]
+    count, inner, tile = (
+        segments[s, SEGMENT_SLICES],
+        segments[s, SEGMENT_INNER],
+        segments[s, SEGMENT_TILE],
+    )
     tiled = segments[s, SEGMENT_ROW_BLOCKS] > 0
     if tiled:
         fold_columns(3, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
@@ -200,12 +214,16 @@ def fold_segment(s, measured, tables):
     for b in range(BIN_FROM, BIN_TO):
         square = 0.0
         if measured:
-            square = pairwise(partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS])
+            square = pairwise(
+                partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS]
+            )
         coefficients[s, COEFFICIENT_SQUARE + b] = square
         total += square
     if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
         attributes[s, ATTRIBUTE_PRESENT] = 1.0
-    coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT] if is_moved(s, tables) else 0.0
+    coefficients[s, COEFFICIENT_ACTIVE] = (
+        attributes[s, ATTRIBUTE_PRESENT] if is_moved(s, tables) else 0.0
+    )
     return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
 
@@ -276,7 +294,11 @@ def fold_clip(r, tables):
 
 def fold_coefficients(s, tables):
     """Attribute, group and clip columns of one active segment to the coefficients of its loops."""
-    attributes, groups, clips = reals(tables, ATTRIBUTES), reals(tables, GROUPS), reals(tables, CLIPS)
+    attributes, groups, clips = (
+        reals(tables, ATTRIBUTES),
+        reals(tables, GROUPS),
+        reals(tables, CLIPS),
+    )
     members, coefficients = integers(tables, MEMBERS), reals(tables, COEFFICIENTS)
     group = members[s, MEMBER_GROUP]
     clip = int(groups[group, GROUP_CLIP])
@@ -292,7 +314,9 @@ def fold_coefficients(s, tables):
             coefficients[s, COEFFICIENT_SQUARE + 1],
             coefficients[s, COEFFICIENT_SQUARE + 2],
         )
-        coefficient, scale = clip_coefficient(abs(rescale) * norm, bin_scale, clips[clip, CLIP_LIMIT], SHRINK)
+        coefficient, scale = clip_coefficient(
+            abs(rescale) * norm, bin_scale, clips[clip, CLIP_LIMIT], SHRINK
+        )
     elif kind == CLIP_VALUE:
         low, high = clips[clip, CLIP_LOW], clips[clip, CLIP_HIGH]
     l1, l2 = groups[group, GROUP_L1], groups[group, GROUP_L2]

@@ -153,7 +153,9 @@ def acquire(typing_context, array, index):
     def generate(context, builder, signature, arguments):
         word = ir.IntType(64)
         pointer = _element(context, builder, signature, arguments)
-        pair = builder.cmpxchg(pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acq_rel", "monotonic")
+        pair = builder.cmpxchg(
+            pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acq_rel", "monotonic"
+        )
         return builder.extract_value(pair, 1)
 
     return types.boolean(array, types.int64), generate

@@ -52,7 +52,11 @@ class Rule:
         object.__setattr__(
             self,
             "defaults",
-            {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty},
+            {
+                n: p.default
+                for n, p in parameters.items()
+                if p.default is not inspect.Parameter.empty
+            },
         )
 
     @property

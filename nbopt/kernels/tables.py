@@ -16,7 +16,9 @@ BINS = 3
 # The width of a column tile is free: it changes no bit.
 TILE_WIDTH = 512
 
-KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(3)  # a plain parameter, the v or the g of a normed one
+KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(
+    3
+)  # a plain parameter, the v or the g of a normed one
 
 # int64, owned by the buffer: one trainable array.
 (
@@ -36,7 +38,9 @@ KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(3)  # a plain parameter, the 
     SEGMENT_COLUMNS,
 ) = range(14)
 
-SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(3)  # a run of elements, whole contiguous slices, a tile of columns
+SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(
+    3
+)  # a run of elements, whole contiguous slices, a tile of columns
 
 # int64, owned by the buffer: the unit of work.
 (

@@ -397,9 +397,11 @@ class Optimizer:
         if loss is not None:
             value = loss() if callable(loss) else loss
             if value is not None:
-                self._last_loss = as_number(
-                    value, "loss", low=-np.inf, high=np.inf, allow_inf=True
-                ) if not _is_nan(value) else float("nan")
+                self._last_loss = (
+                    as_number(value, "loss", low=-np.inf, high=np.inf, allow_inf=True)
+                    if not _is_nan(value)
+                    else float("nan")
+                )
         moving = {part for p in chosen if p not in left_out for part in p._moved}
         still = [part for p in own for part in p._moved if part not in moving]
         before = [part._row[t.ATTRIBUTE_TRAINABLE] for part in still]
@@ -602,7 +604,9 @@ def _is_nan(value: Any) -> bool:
 def _as_specs(parameters: Any, kind: str) -> tuple[ParameterBuffer, list[dict[str, Any]]]:
     """Return the one buffer of all parameters, and one dictionary per group with a list of parameters."""
     if isinstance(parameters, Mapping) and not isinstance(parameters, ParameterBuffer):
-        raise TypeError(f"{kind} takes groups as a list: write parameters=[{{'params': [...], ...}}]")
+        raise TypeError(
+            f"{kind} takes groups as a list: write parameters=[{{'params': [...], ...}}]"
+        )
     if isinstance(parameters, Iterable) and not isinstance(
         parameters, (str, bytes, ParameterBuffer, set, frozenset)
     ):
@@ -631,9 +635,7 @@ def _as_specs(parameters: Any, kind: str) -> tuple[ParameterBuffer, list[dict[st
     return specs[0]["params"][0]._buffer, specs
 
 
-def _segments_of_groups(
-    buffer: ParameterBuffer, groups: list[dict[str, Any]]
-) -> list[list[int]]:
+def _segments_of_groups(buffer: ParameterBuffer, groups: list[dict[str, Any]]) -> list[list[int]]:
     """Return the segments of each group, refusing one that is in two."""
     index = {name: s for s, name in enumerate(buffer._seal().names)}
     owner: dict[int, int] = {}

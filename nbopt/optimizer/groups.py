@@ -9,7 +9,15 @@ from nbopt._validation import as_flag, as_number, nearest
 from nbopt.clip import as_clip
 from nbopt.regularizer import Regularizer, as_regularizer
 
-__all__ = ["Check", "ParamGroup", "as_finite", "as_fraction", "as_switch", "check_value", "decay_columns"]
+__all__ = [
+    "Check",
+    "ParamGroup",
+    "as_finite",
+    "as_fraction",
+    "as_switch",
+    "check_value",
+    "decay_columns",
+]
 
 Check = Callable[[Any, str], Any]
 
@@ -31,7 +39,9 @@ def as_switch(value: Any, name: str) -> bool:
 
 def _as_decay(value: Any, name: str) -> float | Regularizer | None:
     decay = as_regularizer(value, name)
-    return decay if value is None or isinstance(value, Regularizer) or decay is None else decay.coeff
+    return (
+        decay if value is None or isinstance(value, Regularizer) or decay is None else decay.coeff
+    )
 
 
 def _as_scale(value: Any, name: str) -> float:
@@ -120,7 +130,9 @@ class ParamGroup(dict[str, Any]):
         return self[key]
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError(f"{self._where}: keys are not removed; set weight_decay or grad_clip to None")
+        raise TypeError(
+            f"{self._where}: keys are not removed; set weight_decay or grad_clip to None"
+        )
 
     __delitem__ = pop = popitem = clear = _refuse  # type: ignore[assignment]
 
@@ -130,5 +142,3 @@ class ParamGroup(dict[str, Any]):
     def copy(self) -> dict[str, Any]:
         """Return a plain dictionary of the values."""
         return dict(self)
-
-

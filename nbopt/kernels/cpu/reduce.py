@@ -230,7 +230,11 @@ def reduce_chunk(c, tables):
         return
     trainable = elements(tables, TRAINABLE, storage)
     direction = elements(tables, DERIVED_GRADIENT, storage)
-    inner, derived, begin = segments[s, SEGMENT_INNER], segments[s, SEGMENT_DERIVED], segments[s, SEGMENT_START]
+    inner, derived, begin = (
+        segments[s, SEGMENT_INNER],
+        segments[s, SEGMENT_DERIVED],
+        segments[s, SEGMENT_START],
+    )
     if chunks[c, CHUNK_SPAN] == SPAN_ROWS:
         slices = reals(tables, SLICES)
         for k in range(first, first + size):
@@ -246,7 +250,15 @@ def reduce_chunk(c, tables):
         at = row * columns + start
         out = segments[s, SEGMENT_TILE] + first * columns + start
         tile_products(
-            trainable, begin + at, direction, derived + at, columns, rows, size, reals(tables, TILES), out
+            trainable,
+            begin + at,
+            direction,
+            derived + at,
+            columns,
+            rows,
+            size,
+            reals(tables, TILES),
+            out,
         )
 
 

@@ -55,7 +55,9 @@ def bind_step(
         How many elements a step moves.
     """
     addresses = address_table(arrays)
-    serial = functools.partial(_entry(compile_step(rule, dtype, normed, False), addresses), addresses, 1)
+    serial = functools.partial(
+        _entry(compile_step(rule, dtype, normed, False), addresses), addresses, 1
+    )
     if elements < PARALLEL_FROM:
         return serial
     parallel: Callable[..., int] | None = None

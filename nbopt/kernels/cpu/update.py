@@ -94,7 +94,10 @@ def update_run(begin, end, s, tables):
             advance(i, param, rows, ridge(scaled(factor, raw[i]), param[i], l2), fixed)
         return
     wide, scale = coefficients[s, COEFFICIENT_FACTOR], coefficients[s, COEFFICIENT_SCALE]
-    low, high = storage(coefficients[s, COEFFICIENT_LOW]), storage(coefficients[s, COEFFICIENT_HIGH])
+    low, high = (
+        storage(coefficients[s, COEFFICIENT_LOW]),
+        storage(coefficients[s, COEFFICIENT_HIGH]),
+    )
     l1 = storage(coefficients[s, COEFFICIENT_L1])
     for i in range(param.size):
         value = clamp(storage(scaled(wide, np.float64(raw[i]) * scale)), low, high)
@@ -105,16 +108,29 @@ def update_direction(param, direction, rows, first, count, step, s, k, tables):
     """Move the elements of slice `k` of a v, or a stretch of them, `step` apart."""
     coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
     fixed = constants(tables, s)
-    alpha = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE] * slices[k, SLICE_FACTOR]
+    alpha = (
+        coefficients[s, COEFFICIENT_FACTOR]
+        * coefficients[s, COEFFICIENT_SCALE]
+        * slices[k, SLICE_FACTOR]
+    )
     beta = slices[k, SLICE_SLOPE] * slices[k, SLICE_SCALE]
     l2 = storage(coefficients[s, COEFFICIENT_L2])
     if coefficients[s, COEFFICIENT_GENERAL] == 0.0 and is_normal(alpha) and is_normal(beta):
         near, far = storage(alpha), storage(beta)
         for r in range(count):
             i = first + r * step
-            advance(i, param, rows, ridge(tangent(near, far, direction[i], param[i]), param[i], l2), fixed)
+            advance(
+                i,
+                param,
+                rows,
+                ridge(tangent(near, far, direction[i], param[i]), param[i], l2),
+                fixed,
+            )
         return
-    low, high = storage(coefficients[s, COEFFICIENT_LOW]), storage(coefficients[s, COEFFICIENT_HIGH])
+    low, high = (
+        storage(coefficients[s, COEFFICIENT_LOW]),
+        storage(coefficients[s, COEFFICIENT_HIGH]),
+    )
     l1 = storage(coefficients[s, COEFFICIENT_L1])
     for r in range(count):
         i = first + r * step
@@ -166,7 +182,9 @@ def update_rows(first, end, s, tables):
             rows = accumulator_rows(tables, begin, begin + inner)
             update_direction(param, direction, rows, 0, inner, 1, s, k, tables)
         factor = update_magnitude(j, s, tables) * inverse_norm(slice_squares(param, 0, inner))
-        write_slice(elements(tables, DERIVED, storage)[derived : derived + inner], param, 0, inner, factor)
+        write_slice(
+            elements(tables, DERIVED, storage)[derived : derived + inner], param, 0, inner, factor
+        )
 
 
 def update_tile(first, start, size, s, tables):
@@ -184,7 +202,9 @@ def update_tile(first, start, size, s, tables):
         held = accumulator_rows(tables, begin, begin + end)
         for column in range(start, start + size):
             k = segments[s, SEGMENT_FIRST_SLICE] + column // inner
-            update_direction(param, direction, held, row * columns + column, rows, columns, s, k, tables)
+            update_direction(
+                param, direction, held, row * columns + column, rows, columns, s, k, tables
+            )
     at = row * columns + start
     out = segments[s, SEGMENT_TILE] + first * columns + start
     tile_products(param, at, param, at, columns, rows, size, reals(tables, TILES), out)
@@ -194,7 +214,10 @@ def is_normed_active(s, tables):
     """Whether v or g of segment `s`, a v, moves in this step."""
     coefficients = reals(tables, COEFFICIENTS)
     partner = integers(tables, SEGMENTS)[s, SEGMENT_PARTNER]
-    return coefficients[s, COEFFICIENT_ACTIVE] != 0.0 or coefficients[partner, COEFFICIENT_ACTIVE] != 0.0
+    return (
+        coefficients[s, COEFFICIENT_ACTIVE] != 0.0
+        or coefficients[partner, COEFFICIENT_ACTIVE] != 0.0
+    )
 
 
 def update_range(begin, end, tables):
@@ -215,18 +238,32 @@ def update_range(begin, end, tables):
 
 def recompose_tiles(tables):
     """Move the g, and write the w, of every v whose slices are columns."""
-    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
+    segments, slices, tiles = (
+        integers(tables, SEGMENTS),
+        reals(tables, SLICES),
+        reals(tables, TILES),
+    )
     for s in range(segments.shape[0]):
         if segments[s, SEGMENT_ROW_BLOCKS] == 0 or not is_normed_active(s, tables):
             continue
-        inner, count, tile = segments[s, SEGMENT_INNER], segments[s, SEGMENT_SLICES], segments[s, SEGMENT_TILE]
+        inner, count, tile = (
+            segments[s, SEGMENT_INNER],
+            segments[s, SEGMENT_SLICES],
+            segments[s, SEGMENT_TILE],
+        )
         first = segments[s, SEGMENT_FIRST_SLICE]
         fold_columns(1, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
         for j in range(count):
             scale = inverse_norm(tiles[0, tile + j * inner])
             slices[first + j, SLICE_FACTOR] = update_magnitude(j, s, tables) * scale
-        begin, derived, size = segments[s, SEGMENT_START], segments[s, SEGMENT_DERIVED], segments[s, SEGMENT_SIZE]
+        begin, derived, size = (
+            segments[s, SEGMENT_START],
+            segments[s, SEGMENT_DERIVED],
+            segments[s, SEGMENT_SIZE],
+        )
         w = elements(tables, DERIVED, storage)[derived : derived + size]
         v = elements(tables, TRAINABLE, storage)[begin : begin + size]
         for run in range(segments[s, SEGMENT_OUTER] * count):
-            write_slice(w, v, run * inner, (run + 1) * inner, slices[first + run % count, SLICE_FACTOR])
+            write_slice(
+                w, v, run * inner, (run + 1) * inner, slices[first + run % count, SLICE_FACTOR]
+            )
