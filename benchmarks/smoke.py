@@ -60,9 +60,7 @@ def check_baseline(layout: str, setting: str, steps: int = 3) -> None:
         opt.step()
         loop.step()
     for parameter, value in zip(opt.parameters, loop.values, strict=True):
-        np.testing.assert_allclose(
-            parameter.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=parameter.name
-        )
+        np.testing.assert_allclose(parameter.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=parameter.name)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Checks of what a user hands in: numbers, flags, names and arrays.
 
-Out of range is a `ValueError` kind, a wrong type a `TypeError`; both say the name, what was got and what is legal.
+Out of range is a `ValueError` kind, a wrong type a `TypeError`; both say the name, what was got and what is
+legal.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ def as_number(
     """
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
         value = value.reshape(())[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (numbers.Real, np.integer, np.floating)
-    ):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {_show(value)}")
     try:
         number = float(value)
@@ -64,9 +63,7 @@ def as_number(
         number < high if open_high else number <= high
     )
     if math.isnan(number) or not inside or (math.isinf(number) and not allow_inf):
-        raise error(
-            f"{name} must be {_range(low, high, open_low, open_high, allow_inf)}, got {number!r}"
-        )
+        raise error(f"{name} must be {_range(low, high, open_low, open_high, allow_inf)}, got {number!r}")
     return number
 
 
@@ -138,17 +135,12 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     >>> as_shape([2, 3], "w")
     (2, 3)
     """
-    if isinstance(value, (numbers.Integral, np.integer)) and not isinstance(
-        value, (bool, np.bool_)
-    ):
+    if isinstance(value, numbers.Integral):
         value = (value,)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(
-            f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}"
-        )
+        raise TypeError(f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}")
     return tuple(
-        as_integer(size, f"shape of parameter {name!r}", low=0, error=ParameterError)
-        for size in value
+        as_integer(size, f"shape of parameter {name!r}", low=0, error=ParameterError) for size in value
     )
 
 
@@ -158,7 +150,7 @@ def as_float_array(
     dtype: np.dtype[Any],
     shape: tuple[int, ...] | None = None,
 ) -> np.ndarray:
-    """Return `value` as an array of real numbers in `dtype`, by the same-kind rule: no booleans, no complex numbers.
+    """Return `value` as an array of real numbers (neither booleans nor complex ones) in `dtype`.
 
     Parameters
     ----------

@@ -44,14 +44,15 @@ class ParamAttr:
 
     Notes
     -----
-    The fields are those of Paddle's `ParamAttr`. Records compare by value and do not change; the attributes of a
-    `Parameter` can be set at any time.
+    The fields are those of Paddle's `ParamAttr`. Records compare by value and do not change; the attributes
+    of a `Parameter` can be set at any time.
 
     Examples
     --------
     >>> import nbopt as nb
     >>> nb.ParamAttr(learning_rate=2.0, need_clip=False)
-    ParamAttr(name=None, initializer=None, learning_rate=2.0, regularizer=None, trainable=True, do_model_average=True, need_clip=False)
+    ParamAttr(name=None, initializer=None, learning_rate=2.0, regularizer=None, trainable=True,
+              do_model_average=True, need_clip=False)
     """
 
     name: str | None
@@ -118,14 +119,14 @@ class ParamAttr:
 class WeightNormParamAttr(ParamAttr):
     """The policy of a weight that is recomposed from a direction v and a magnitude g, ``w = g v / |v|``.
 
-    v is drawn by the initializer and g starts as its norm, so the first w is what the initializer drew. Both carry the
-    attributes.
+    v is drawn by the initializer and g starts as its norm, so the first w is what the initializer drew.
+    Both carry the attributes.
 
     Parameters
     ----------
     dim : int, optional
-        The axis that is kept, ``0 <= dim < rank``: one magnitude per index along it. None is one norm over all
-        elements.
+        The axis that is kept, ``0 <= dim < rank``: one magnitude per index along it. None is one norm over
+        all elements.
     name, initializer, learning_rate, regularizer, trainable, need_clip
         As in `ParamAttr`.
     do_model_average : bool
@@ -133,8 +134,8 @@ class WeightNormParamAttr(ParamAttr):
 
     Notes
     -----
-    Salimans and Kingma (2016). The fields are those of Paddle's `WeightNormParamAttr`; a negative `dim` is refused,
-    because Paddle, torch and Jittor mean different things by it.
+    Salimans and Kingma (2016). The fields are those of Paddle's `WeightNormParamAttr`; a negative `dim` is
+    refused, because Paddle, torch and Jittor mean different things by it.
 
     Examples
     --------

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nbopt import vectors
 from nbopt._validation import as_flag, as_float_array, as_integer, as_name, as_shape, nearest
 from nbopt.attr import DIM_MEANINGS, ParamAttr, WeightNormParamAttr, as_attr
-from nbopt.errors import DeviceError, ParameterError
+from nbopt.errors import ParameterError
 from nbopt.initializer import Constant, Initializer, XavierUniform, global_initializer
 from nbopt.kernels import tables as t
-from nbopt.layout import ALIGNMENT, Item, Layout, magnitude_shape
+from nbopt.layout import magnitude_shape
+from nbopt.naming import check_free
 from nbopt.norms import initial_magnitude
 from nbopt.parameter import Parameter
+from nbopt.storage import Storage, as_device, as_dtype
 from nbopt.summary import Summary, summarize
 
 __all__ = ["ParameterBuffer"]
-
-# Suffixes of the entries of a state dictionary: no parameter may be called `<other>.<one of these>`.
-STATE_SUFFIXES = ("velocity", "moment1", "moment2", "moment2_max", "step")
 
 
 class ParameterBuffer(Mapping[str, Parameter]):
@@ -46,8 +46,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
 
     Notes
     -----
-    Storage is laid out once, when the first view is handed out or the first optimizer is built; after that no parameter
-    is added and no array ever moves.
+    Storage is laid out once, when the first view is handed out or the first optimizer is built; after that
+    no parameter is added and no array ever moves.
 
     Examples
     --------
@@ -60,15 +60,15 @@ class ParameterBuffer(Mapping[str, Parameter]):
     """
 
     def __init__(self, dtype: Any = "float32", device: str = "cpu", seed: int | None = None):
-        self.dtype = _as_dtype(dtype)
-        self.device = _as_device(device)
+        self.dtype = as_dtype(dtype)
+        self.device = as_device(device)
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
         self.seed = as_integer(seed, "seed", low=0, error=ParameterError)
         self._parameters: dict[str, Parameter] = {}
         self._derived: dict[str, Parameter] = {}  # every v and g
         self._automatic = 0
-        self._layout: Layout | None = None
+        self._storage: Storage | None = None
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -118,8 +118,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
         Returns
         -------
         Parameter or None
-            A name used before with the same shape returns the same parameter, if `attr` is None, only a name, or
-            equal by value.
+            A name used before with the same shape returns the same parameter, if `attr` is None, only a
+            name, or equal by value.
 
         Raises
         ------
@@ -142,9 +142,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
             return None
         as_flag(is_bias, "is_bias")
         if default_initializer is not None and not isinstance(default_initializer, Initializer):
-            raise TypeError(
-                f"default_initializer must be an Initializer, got {default_initializer!r}"
-            )
+            raise TypeError(f"default_initializer must be an Initializer, got {default_initializer!r}")
         if record.name is None and name is None:
             name = self._automatic_name()
         full = record.name if record.name is not None else as_name(name)
@@ -163,9 +161,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
             self._automatic += 1
         return f"param_{self._automatic}"
 
-    def _shared(
-        self, known: Parameter, shape: tuple[int, ...], attr: ParamAttr | None
-    ) -> Parameter:
+    def _shared(self, known: Parameter, shape: tuple[int, ...], attr: ParamAttr | None) -> Parameter:
         if known.shape != shape:
             raise ParameterError(
                 f"parameter {known.name!r} exists with shape {known.shape}, and cannot be shared with "
@@ -192,9 +188,10 @@ class ParameterBuffer(Mapping[str, Parameter]):
                 "ParameterBuffer.from_arrays(params.numpy())"
             )
         normed = isinstance(attr, WeightNormParamAttr)
-        self._check_free(name, normed)
-        if normed:
-            _check_dim(attr, name, shape)
+        dim = attr.dim if isinstance(attr, WeightNormParamAttr) else None
+        check_free(name, normed, self._parameters, self._derived)
+        if dim is not None and dim >= len(shape):
+            raise ParameterError(f"parameter {name!r} of shape {shape} has no axis dim={dim}. {DIM_MEANINGS}")
         if isinstance(initial, Initializer):
             initial = self._drawn(name, shape, initial)
         values = as_float_array(initial, f"initial value of {name!r}", self.dtype, shape)
@@ -202,12 +199,9 @@ class ParameterBuffer(Mapping[str, Parameter]):
         if not normed:
             parameter = Parameter(self, name, shape, attr, "plain", values)
         else:
-            dim = attr.dim  # type: ignore[attr-defined]
             parameter = Parameter(self, name, shape, attr, "normed")
             magnitude = initial_magnitude(values, dim, name)
-            parameter.weight_v = Parameter(
-                self, f"{name}_v", shape, attr, "direction", values, parameter
-            )
+            parameter.weight_v = Parameter(self, f"{name}_v", shape, attr, "direction", values, parameter)
             parameter.weight_g = Parameter(
                 self,
                 f"{name}_g",
@@ -222,33 +216,9 @@ class ParameterBuffer(Mapping[str, Parameter]):
         self._parameters[name] = parameter
         return parameter
 
-    def _check_free(self, name: str, normed: bool) -> None:
-        """Refuse a name that collides with a derived one, or whose derived ones collide."""
-        parts = [f"{name}_v", f"{name}_g"] if normed else [name]
-        for taken in [name, *parts] if normed else parts:
-            if taken in self._derived or (taken in self._parameters and taken != name):
-                owner = self._derived[taken]._parent if taken in self._derived else None
-                whose = f"the weight norm of {owner.name!r}" if owner else f"parameter {taken!r}"
-                raise ParameterError(
-                    f"parameter {name!r} needs the name {taken!r}, which {whose} has; choose another name"
-                )
-        for suffix in STATE_SUFFIXES:
-            stem = name.removesuffix(f".{suffix}")
-            clash = next((p for p in parts if f"{p}.{suffix}" in self._parameters), None)
-            if (stem != name and (stem in self._parameters or stem in self._derived)) or clash:
-                entry = name if clash is None else f"{clash}.{suffix}"
-                raise ParameterError(
-                    f"parameter {name!r}: {entry!r} would be both a parameter and an entry of the "
-                    "optimizer's state dictionary; choose another name"
-                )
-
-    def _drawn(
-        self, name: str, shape: tuple[int, ...], initializer: Initializer
-    ) -> NDArray[np.float64]:
+    def _drawn(self, name: str, shape: tuple[int, ...], initializer: Initializer) -> NDArray[np.float64]:
         digest = hashlib.sha256(name.encode()).digest()
-        generator = np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence([self.seed, *digest]))
-        )
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *digest])))
         try:
             return initializer.draw(shape, generator)
         except ParameterError as error:
@@ -292,9 +262,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         for name, array in dict(arrays).items():
             values[as_name(name)] = np.asarray(array)
             if values[name].dtype.kind not in "iuf":
-                raise TypeError(
-                    f"array {name!r} must hold real numbers, got dtype {values[name].dtype}"
-                )
+                raise TypeError(f"array {name!r} must hold real numbers, got dtype {values[name].dtype}")
         if dtype is None:
             single = all(np.can_cast(a.dtype, np.float32) for a in values.values())
             dtype = np.float32 if single and values else np.float64
@@ -302,9 +270,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         for pattern, attr in (attrs or {}).items():
             records[as_name(pattern, "attribute pattern")] = as_attr(attr)
             if not any(fnmatch.fnmatchcase(name, pattern) for name in values):
-                raise ParameterError(
-                    f"attribute pattern {pattern!r} matches no array: {', '.join(values)}"
-                )
+                raise ParameterError(f"attribute pattern {pattern!r} matches no array: {', '.join(values)}")
         buffer = cls(dtype=dtype, device=device, seed=0)
         for name, array in values.items():
             record: ParamAttr | None = ParamAttr()
@@ -320,79 +286,36 @@ class ParameterBuffer(Mapping[str, Parameter]):
     @property
     def is_sealed(self) -> bool:
         """Whether storage is laid out."""
-        return self._layout is not None
+        return self._storage is not None
 
-    def _seal(self) -> Layout:
-        """Lay out the storage, once, and move the values in."""
-        if self._layout is not None:
-            return self._layout
-        items = [Item(p.name, p.shape, p._role == "normed", p.dim) for p in self.values()]
-        layout = Layout(items, self.dtype.itemsize)
-        self._data = _aligned_zeros(layout.size, self.dtype)
-        self._grad = _aligned_zeros(layout.effective_size, self.dtype)
-        self._attributes = np.zeros((len(layout.names), t.ATTRIBUTE_COLUMNS))
-        self._segment_of = {name: index for index, name in enumerate(layout.names)}
-        composed = [(p, p._composed()) for p in self.values() if p._role == "normed"]
-        self._layout = layout
-        for name, index in self._segment_of.items():
-            parameter = self[name]
-            self._attributes[index] = parameter._row
-            parameter._row = self._attributes[index]
-            np.copyto(self._writable(parameter), parameter._initial)
-            parameter._initial = None
-        for parameter, w in composed:
-            np.copyto(self._writable(parameter), w)
-        return layout
-
-    def _writable(self, parameter: Parameter) -> NDArray[Any]:
-        """View of the value that can be written, whatever the role."""
-        layout = self._seal()
-        if parameter._role == "normed":
-            where = layout.effective[parameter.name]
-        else:
-            segment = layout.segments[self._segment_of[parameter.name]]
-            start = layout.trainable_start + int(segment[t.SEGMENT_START])
-            where = slice(start, start + parameter.size)
-        view: NDArray[Any] = self._data[where].reshape(parameter.shape)
-        return view
-
-    def _views_of(self, parameter: Parameter) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(value, grad) of a parameter, made once."""
-        if parameter._views is None:
-            value = self._writable(parameter)
-            if parameter._role != "plain":
-                value.flags.writeable = False
-            grad = value
-            if parameter._parent is None:
-                where = self._seal().effective[parameter.name]
-                grad = self._grad[where].reshape(parameter.shape)
-            parameter._views = value, grad
-        return parameter._views
+    def _seal(self) -> Storage:
+        """Lay out the storage, once."""
+        if self._storage is None:
+            self._storage = Storage(self._parameters, self.dtype)
+        return self._storage
 
     @property
     def flat(self) -> NDArray[Any]:
         """View of the effective weights, 1-D; it contains padding, which is never read into a result."""
-        return self._data_of(0, self._seal().effective_size)
+        storage = self._seal()
+        return storage.data[: storage.layout.effective_size]
 
     @property
     def flat_grad(self) -> NDArray[Any]:
         """View of the gradients of `flat`, same offsets."""
-        self._seal()
-        return self._grad
+        return self._seal().grad[:]
 
     @property
     def trainable_flat(self) -> NDArray[Any]:
         """View of what an optimizer moves, 1-D. After writing to it by hand, call `recompose`."""
-        return self._data_of(self._seal().trainable_start, None)
-
-    def _data_of(self, begin: int, end: int | None) -> NDArray[Any]:
-        view: NDArray[Any] = self._data[begin:end]
-        return view
+        storage = self._seal()
+        return storage.data[storage.layout.trainable_start :]
 
     @property
     def slices(self) -> dict[str, slice]:
         """Where each parameter lies in `flat` and `flat_grad`."""
-        return {name: self._seal().effective[name] for name in self}
+        effective = self._seal().layout.effective
+        return {name: effective[name] for name in self}
 
     def recompose(self) -> None:
         """Write every weight-normed w from its v and g.
@@ -420,8 +343,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
             "rows": {part.name: part._row.copy() for part in moved},
             "sealed": self.is_sealed,
         }
-        if self.is_sealed:
-            state["data"], state["grad"] = self._data, self._grad
+        if self._storage is not None:
+            state["data"], state["grad"] = self._storage.data, self._storage.grad
         else:
             state["initial"] = {part.name: part._initial for part in moved}
         return state
@@ -436,9 +359,9 @@ class ParameterBuffer(Mapping[str, Parameter]):
         for name, row in state["rows"].items():
             self[name]._row = row.copy()
         if state["sealed"]:
-            self._seal()
-            np.copyto(self._data, state["data"])
-            np.copyto(self._grad, state["grad"])
+            storage = self._seal()
+            np.copyto(storage.data, state["data"])
+            np.copyto(storage.grad, state["grad"])
         else:
             for name, values in state["initial"].items():
                 self[name]._initial = values.copy()
@@ -498,7 +421,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         keep = as_flag(set_to_zero, "set_to_zero")
         self.flat_grad[...] = 0.0
         if not keep:
-            self._attributes[:, t.ATTRIBUTE_PRESENT] = 0.0
+            self._seal().attributes[:, t.ATTRIBUTE_PRESENT] = 0.0
 
     def set_grads(self, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
         """Copy gradients in; all of them or, on an error, none.
@@ -506,7 +429,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
         Parameters
         ----------
         grads : mapping of str to array_like, or vector
-            Gradients by name (None: absent; names not given keep theirs), or a dense vector as `to_vector` gives.
+            Gradients by name (None: absent; names not given keep theirs), or a dense vector as `to_vector`
+            gives.
 
         Examples
         --------
@@ -533,21 +457,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         for name, values in checked.items():
             self[name].grad = values
 
-    def _vector_parts(self, what: str, space: str, frozen: bool) -> list[Parameter]:
-        for value, name, legal in (
-            (what, "what", ("value", "grad")),
-            (space, "space", ("effective", "trainable")),
-        ):
-            if value not in legal:
-                raise ParameterError(f"{name} must be one of {legal}, got {value!r}")
-        as_flag(frozen, "frozen")
-        whole = space == "effective"
-        parts = [part for p in self.values() for part in ((p,) if whole else p._moved)]
-        return [part for part in parts if frozen or part.trainable]
-
-    def to_vector(
-        self, what: str = "value", space: str = "effective", frozen: bool = True
-    ) -> NDArray[Any]:
+    def to_vector(self, what: str = "value", space: str = "effective", frozen: bool = True) -> NDArray[Any]:
         """Return values or gradients as one dense vector, in creation order, without padding.
 
         Parameters
@@ -569,11 +479,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         >>> nb.ParameterBuffer.from_arrays({"a": [[1.0, 2.0]], "b": [3.0]}).to_vector()
         array([1., 2., 3.])
         """
-        parts = self._vector_parts(what, space, frozen)
-        arrays = [p.grad if what == "grad" else p._current() for p in parts]
-        if not arrays:
-            return np.zeros(0, self.dtype)
-        return np.concatenate([a.reshape(-1) for a in arrays])
+        return vectors.gather(self, what, space, frozen)
 
     def from_vector(
         self,
@@ -582,7 +488,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         space: str = "effective",
         frozen: bool = True,
     ) -> None:
-        """Copy in what `to_vector` of the same arguments gives; computed gradients of g and v cannot be written.
+        """Copy in what `to_vector` of the same arguments gives; gradients of g and v cannot be written.
 
         Raises
         ------
@@ -597,25 +503,7 @@ class ParameterBuffer(Mapping[str, Parameter]):
         >>> params["b"].numpy()
         array([6.])
         """
-        parts = self._vector_parts(what, space, frozen)
-        size = sum(p.size for p in parts)
-        values = as_float_array(x, f"vector of {what}s", self.dtype, (size,))
-        at = 0
-        pieces = []
-        for part in parts:
-            pieces.append((part, values[at : at + part.size].reshape(part.shape)))
-            at += part.size
-        if what == "grad":
-            for part, piece in pieces:
-                part.grad = piece
-            return
-        for part, piece in pieces:
-            if part._role == "normed":
-                initial_magnitude(
-                    piece, part.dim, part.name
-                )  # refuses zero slices before anything is written
-        for part, piece in pieces:
-            part.set_value(piece)
+        vectors.scatter(self, x, what, space, frozen)
 
     def fingerprint(self) -> str:
         """Return a hash of names, shapes, dtype and every real element: the same for the same bits.
@@ -653,53 +541,12 @@ def as_parameters(params: Any) -> list[Parameter]:
         return list(params.values())
     if isinstance(params, Parameter):
         return [params]
-    if isinstance(params, (str, bytes, Mapping, set, frozenset)) or not isinstance(
-        params, Iterable
-    ):
+    if isinstance(params, (str, bytes, Mapping, set, frozenset)) or not isinstance(params, Iterable):
         raise TypeError(
-            "parameters must be a ParameterBuffer or a list of Parameter, got "
-            f"{type(params).__name__}"
+            f"parameters must be a ParameterBuffer or a list of Parameter, got {type(params).__name__}"
         )
     found = list(params)
     for item in found:
         if not isinstance(item, Parameter):
             raise TypeError(f"parameters must be Parameter objects, got {type(item).__name__}")
     return list(dict.fromkeys(found))
-
-
-def _as_dtype(dtype: Any) -> np.dtype[Any]:
-    try:
-        kind = np.dtype(dtype)
-    except TypeError as error:
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
-    if kind not in (np.float32, np.float64) or not kind.isnative:
-        raise TypeError(f"dtype must be float32 or float64, got {kind}")
-    return kind
-
-
-def _as_device(device: Any) -> str:
-    if not isinstance(device, str):
-        raise TypeError(f"device must be a string, got {device!r}")
-    if device in ("cpu", "auto"):
-        return "cpu"
-    if device == "cuda" or device.startswith("cuda:"):
-        raise DeviceError(
-            f"device {device!r} cannot be used: this version runs on the CPU; use device='cpu'"
-        )
-    raise ParameterError(f"device must be 'cpu', 'cuda', 'cuda:<number>' or 'auto', got {device!r}")
-
-
-def _check_dim(attr: ParamAttr, name: str, shape: tuple[int, ...]) -> None:
-    dim = attr.dim  # type: ignore[attr-defined]
-    if dim is not None and dim >= len(shape):
-        raise ParameterError(
-            f"parameter {name!r} of shape {shape} has no axis dim={dim}. {DIM_MEANINGS}"
-        )
-
-
-def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros whose first element stands on an `ALIGNMENT` boundary."""
-    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    shift = -raw.ctypes.data % ALIGNMENT
-    array: NDArray[Any] = raw[shift : shift + size * dtype.itemsize].view(dtype)
-    return array

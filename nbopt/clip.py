@@ -1,4 +1,4 @@
-"""Gradient clipping: policies for an optimizer, which are callable on plain arrays too, and two in-place functions."""
+"""Gradient clipping: policies of an optimizer, callable on plain arrays too, and two in-place functions."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ DEFAULT_GROUP = "default_group"
 class GradientClip:
     """Base class of the clips.
 
-    A clip given to an optimizer acts on the gradient after rescale and before regularization. Called on plain arrays it
-    returns new ones; there non-finite values propagate.
+    A clip given to an optimizer acts on the gradient after rescale and before regularization. Called on
+    plain arrays it returns new ones; there non-finite values propagate.
     """
 
     _kind = tables.CLIP_NONE
@@ -66,10 +66,8 @@ class GradientClip:
         --------
         >>> import numpy as np
         >>> import nbopt as nb
-        >>> nb.ClipGradByNorm(1.0)(
-        ...     {"w": np.float32([3, 4]), "b": np.float32([9])}, need_clip={"b": False}
-        ... )
-        {'w': array([0.59999985, 0.7999998 ], dtype=float32), 'b': array([9.], dtype=float32)}
+        >>> nb.ClipGradByNorm(1.0)({"w": np.float32([3, 4]), "b": np.float32([9])}, need_clip={"b": False})
+        {'w': array([0.5999999 , 0.79999983], dtype=float32), 'b': array([9.], dtype=float32)}
         """
         arrays = {as_name(name): _as_gradient(name, grad) for name, grad in grads.items()}
         need = dict(need_clip or {})
@@ -119,9 +117,7 @@ class ClipGradByValue(GradientClip):
             high = as_number(self.max, "ClipGradByValue max", allow_inf=True)
             low = as_number(self.min, "ClipGradByValue min", allow_inf=True)
         if low > high:
-            raise HyperparameterError(
-                f"ClipGradByValue needs min <= max, got min={low!r} > max={high!r}"
-            )
+            raise HyperparameterError(f"ClipGradByValue needs min <= max, got min={low!r} > max={high!r}")
         object.__setattr__(self, "max", high)
         object.__setattr__(self, "min", low)
 
@@ -147,8 +143,8 @@ class ClipGradByNorm(GradientClip):
     Notes
     -----
     At or below the limit a gradient is untouched, bit for bit; above it the factor is
-    ``clip_norm * (1 - 2**-22) / norm`` (float64: ``1 - 2**-44``), without an epsilon, so that the clipped norm never
-    exceeds the limit. Semantics of Paddle's `ClipGradByNorm` otherwise.
+    ``clip_norm * (1 - 2**-22) / norm`` (float64: ``1 - 2**-44``), without an epsilon, so that the clipped
+    norm never exceeds the limit. Semantics of Paddle's `ClipGradByNorm` otherwise.
 
     Examples
     --------
@@ -162,9 +158,7 @@ class ClipGradByNorm(GradientClip):
     _kind = tables.CLIP_NORM
 
     def __post_init__(self) -> None:
-        limit = as_number(
-            self.clip_norm, f"{type(self).__name__} clip_norm", low=0.0, allow_inf=True
-        )
+        limit = as_number(self.clip_norm, f"{type(self).__name__} clip_norm", low=0.0, allow_inf=True)
         object.__setattr__(self, "clip_norm", limit)
 
     @property
@@ -187,8 +181,8 @@ class ClipGradByGlobalNorm(GradientClip):
     clip_norm : float
         The limit, >= 0. 0 gives zeros, infinity only measures.
     group_name : str
-        Objects constructed with an explicit, equal name share one norm, and must have one limit. The default name joins
-        nothing.
+        Objects constructed with an explicit, equal name share one norm, and must have one limit. The
+        default name joins nothing.
     auto_skip_clip : bool
         Accepted as in Paddle; gradients at or below the limit are never touched here.
 
@@ -246,13 +240,14 @@ def _as_gradient(name: str, grad: ArrayLike) -> NDArray[Any]:
 
 
 def _magnitude(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
-    """Return (m, scale): the common norm is m * scale; sums of arrays join in the order given, by a pairwise tree."""
+    """Return (m, scale), the common norm being m * scale; sums join in the order given, pairwise."""
     sums = [square_bins(np.ascontiguousarray(array).reshape(-1)) for array in arrays]
     if not sums:
         return 0.0, 1.0
     bins = np.stack(sums, axis=1)
     low, middle, high = (float(fold.pairwise(bins, b, 0, 1, len(sums))) for b in range(tables.BINS))
-    return scalars.magnitude_of(low, middle, high)
+    mantissa, scale = scalars.magnitude_of(low, middle, high)
+    return float(mantissa), float(scale)
 
 
 def _limited(array: NDArray[Any], members: Iterable[NDArray[Any]], limit: float) -> NDArray[Any]:
@@ -333,6 +328,9 @@ def clip_grad_norm_(
                     parameter.name,
                     index,
                 )
+    for parameter, grad in zip(members, grads, strict=True):
+        if not grad.flags.writeable:
+            raise ParameterError(f"the gradient of {parameter.name!r} is computed; clip that of its weight")
     for grad in grads:
         shrink = scalars.storage_constants(grad.dtype)["SHRINK"]
         coefficient, factor = scalars.clip_coefficient(mantissa, scale, limit, shrink)
@@ -350,9 +348,7 @@ def _general_norm(grads: list[NDArray[Any]], order: float) -> float:
     return float(largest * math.fsum(powers) ** (1.0 / order))
 
 
-def clip_grad_value_(
-    params: ParameterBuffer | Parameter | Iterable[Parameter], clip_value: float
-) -> None:
+def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], clip_value: float) -> None:
     """Bring every element of the gradients of parameters into ``[-clip_value, clip_value]``, in place.
 
     Parameters
@@ -373,6 +369,8 @@ def clip_grad_value_(
     bound = as_number(clip_value, "clip_value", low=0.0, allow_inf=True)
     for parameter in _parameters(params):
         grad = parameter.grad
+        if not grad.flags.writeable:
+            raise ParameterError(f"the gradient of {parameter.name!r} is computed; clip that of its weight")
         np.clip(grad, -bound, bound, out=grad)
 
 

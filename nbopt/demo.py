@@ -189,9 +189,7 @@ class DemoResult:
     opt: nb.optimizer.Momentum
 
 
-def run(
-    epochs: int = 40, batch_size: int = 32, seed: int = 0, *, quiet: bool = False
-) -> DemoResult:
+def run(epochs: int = 40, batch_size: int = 32, seed: int = 0, *, quiet: bool = False) -> DemoResult:
     """Train the network and return how it went.
 
     The same arguments give the same bits, run after run and for any number of Numba threads: the

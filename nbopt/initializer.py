@@ -544,9 +544,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 _global: tuple[Initializer | None, Initializer | None] = (None, None)  # of weights, of biases
 
 
-def set_global_initializer(
-    weight_init: Initializer | None, bias_init: Initializer | None = None
-) -> None:
+def set_global_initializer(weight_init: Initializer | None, bias_init: Initializer | None = None) -> None:
     """Set the initializers of parameters created from now on whose attribute names none.
 
     They go before a `default_initializer`. As in Paddle every call sets both: leaving `bias_init`

@@ -1,7 +1,8 @@
 """Where everything lies: regions, segments, chunks and slices. Pure geometry; no values, no policies.
 
-The flat buffer is laid out as ``[ derived w | plain parameters | weight-norm v | g ]``. The first two regions are the
-*effective* part, what the model reads; the last three the *trainable* part, what an optimizer moves.
+The flat buffer is laid out as ``[ derived w | plain parameters | weight-norm v | g ]``. The first two
+regions are the *effective* part, what the model reads; the last three the *trainable* part, what an
+optimizer moves.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _VISIT = 64  # what a chunk costs beside its elements, in elements
 
 @dataclass(frozen=True)
 class Item:
-    """One parameter as the layout sees it: `normed` ones have weight norm along `dim`, the kept axis or None."""
+    """One parameter as the layout sees it; with `normed`, weight norm along `dim`, the kept axis or None."""
 
     name: str
     shape: tuple[int, ...]
@@ -182,9 +183,7 @@ class Layout:
     def _cut_segment(self, index: int) -> NDArray[np.int64]:
         """Chunks of one segment; the cost is their own."""
         segment = self.segments[index]
-        start, inner, slices = (
-            segment[c] for c in (t.SEGMENT_START, t.SEGMENT_INNER, t.SEGMENT_SLICES)
-        )
+        start, inner, slices = (segment[c] for c in (t.SEGMENT_START, t.SEGMENT_INNER, t.SEGMENT_SLICES))
         if segment[t.SEGMENT_KIND] == t.KIND_PLAIN:
             span, at = t.SPAN_PLAIN, np.arange(0, segment[t.SEGMENT_SIZE], t.BLOCK)
             size = elements = np.minimum(t.BLOCK, segment[t.SEGMENT_SIZE] - at)
@@ -207,9 +206,7 @@ class Layout:
                 )
             )
             size = np.minimum(t.TILE_WIDTH, width - start)
-            elements = size * np.minimum(
-                t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - first * t.ROW_BLOCK
-            )
+            elements = size * np.minimum(t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - first * t.ROW_BLOCK)
         chunks = np.empty((len(size), t.CHUNK_COLUMNS), np.int64)
         chunks[:, t.CHUNK_SPAN], chunks[:, t.CHUNK_SEGMENT] = span, index
         chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE], chunks[:, t.CHUNK_FIRST] = (

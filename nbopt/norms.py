@@ -19,8 +19,9 @@ __all__ = ["norm"]
 def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64]:
     """Euclidean norm of an array, or of its slices along one axis.
 
-    Squares are summed in float64 in a fixed shape, so nothing overflows or underflows on the way, the result is non-finite
-    exactly when an element is (or when it exceeds the float64 range), and its bits depend on the elements alone.
+    Squares are summed in float64 in a fixed shape, so nothing overflows or underflows on the way, the
+    result is non-finite exactly when an element is (or when it exceeds the float64 range), and its bits
+    depend on the elements alone.
 
     Parameters
     ----------
@@ -43,8 +44,8 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
 
     Notes
     -----
-    The relative error is at most ``(d/2 + 1) 2**-53`` with ``d = 39 + log2(blocks of 4096)``; the scaling by exponent bins
-    follows Blue (1978).
+    The relative error is at most ``(d/2 + 1) 2**-53`` with ``d = 39 + log2(blocks of 4096)``; the scaling
+    by exponent bins follows Blue (1978).
 
     Examples
     --------
@@ -61,9 +62,7 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
     if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:
         values = values.astype(np.float64)
     if dim is None:
-        mantissa, scale = scalars.magnitude_of(
-            *square_bins(np.ascontiguousarray(values).reshape(-1))
-        )
+        mantissa, scale = scalars.magnitude_of(*square_bins(np.ascontiguousarray(values).reshape(-1)))
         return float(mantissa * scale)
     dim = as_integer(dim, "dim", error=ParameterError)
     if not 0 <= dim < values.ndim:
@@ -133,9 +132,7 @@ def backward(
     if v.size:
         cut, sums, tiles = _work(v.shape, dim)
         flat = (np.array(a, order="C").reshape(-1) for a in (v, g, d))
-        compile_array(arrays.backward, v.dtype)(
-            *flat, *cut, dv.reshape(-1), dg.reshape(-1), sums, tiles
-        )
+        compile_array(arrays.backward, v.dtype)(*flat, *cut, dv.reshape(-1), dg.reshape(-1), sums, tiles)
     return dv, dg
 
 

@@ -25,7 +25,8 @@ Role = Literal["plain", "normed", "direction", "magnitude"]
 class Parameter:
     """A named array of a `ParameterBuffer`, made by `ParameterBuffer.create_parameter`.
 
-    `value` and `grad` are views of the buffer and never go stale. Attributes can be set at any time; the next step obeys.
+    `value` and `grad` are views of the buffer and never go stale. Attributes can be set at any time; the
+    next step obeys.
 
     Attributes
     ----------
@@ -118,10 +119,16 @@ class Parameter:
 
     # --- values
 
+    def _both(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Views of value and gradient, made once."""
+        if self._views is None:
+            self._views = self._buffer._seal().views(self)
+        return self._views
+
     @property
     def value(self) -> NDArray[Any]:
-        """View of the value; read-only with weight norm, where g and v are what moves. Assigning copies in."""
-        return self._buffer._views_of(self)[0]
+        """View of the value, read-only with weight norm, where g and v move. Assigning copies in."""
+        return self._both()[0]
 
     @value.setter
     def value(self, array: ArrayLike) -> None:
@@ -130,7 +137,8 @@ class Parameter:
     def set_value(self, array: ArrayLike) -> None:
         """Copy a value in.
 
-        With weight norm v becomes the array and g its norm; on `weight_g` and `weight_v`, w is recomposed at once.
+        With weight norm v becomes the array and g its norm; on `weight_g` and `weight_v`, w is recomposed
+        at once.
 
         Parameters
         ----------
@@ -140,7 +148,8 @@ class Parameter:
         Raises
         ------
         ParameterError
-            If the shape differs, the numbers do not fit the dtype, or a slice of a weight-normed value is zero.
+            If the shape differs, the numbers do not fit the dtype, or a slice of a weight-normed value is
+            zero.
         TypeError
             If the elements are no real numbers.
 
@@ -169,14 +178,14 @@ class Parameter:
 
     def _store(self, values: NDArray[Any]) -> None:
         if self._buffer.is_sealed:
-            np.copyto(self._buffer._writable(self), values)
+            np.copyto(self._buffer._seal().writable(self), values)
         else:
             self._initial = np.array(values, order="C")
 
     def _recompose(self) -> None:
         """Write w from v and g, where w has its place."""
         if self._buffer.is_sealed:
-            np.copyto(self._buffer._writable(self), self._composed())
+            np.copyto(self._buffer._seal().writable(self), self._composed())
 
     def _composed(self) -> NDArray[Any]:
         assert self.weight_g is not None
@@ -219,13 +228,13 @@ class Parameter:
 
     @property
     def grad(self) -> NDArray[Any]:
-        """View of the gradient, dL/dw with weight norm; of `weight_g` and `weight_v` computed when read, and read-only.
+        """View of the gradient, dL/dw with weight norm; of `weight_g` and `weight_v` computed when read.
 
         Assigning copies in and makes the gradient present; None makes it absent.
         """
         if self._parent is not None:
             return self._computed_grad()
-        return self._buffer._views_of(self)[1]
+        return self._both()[1]
 
     @grad.setter
     def grad(self, array: ArrayLike | None) -> None:
@@ -245,9 +254,7 @@ class Parameter:
         assert parent is not None
         assert parent.weight_g is not None
         assert parent.weight_v is not None
-        dv, dg = norms.backward(
-            parent.weight_v.value, parent.weight_g.value, parent.grad, parent.dim
-        )
+        dv, dg = norms.backward(parent.weight_v.value, parent.weight_g.value, parent.grad, parent.dim)
         grad = dv if self._role == "direction" else dg
         grad.flags.writeable = False
         return grad
@@ -276,7 +283,7 @@ class Parameter:
 
     @property
     def has_grad(self) -> bool:
-        """Whether the gradient is present; elements written since the last step count from the next one on."""
+        """Whether the gradient is present; elements written since the last step count from the next on."""
         return bool(self._column(t.ATTRIBUTE_PRESENT))
 
     # --- attributes
@@ -295,9 +302,7 @@ class Parameter:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._set_columns(
-            t.ATTRIBUTE_RATE, as_number(value, f"learning_rate of {self.name!r}", low=0.0)
-        )
+        self._set_columns(t.ATTRIBUTE_RATE, as_number(value, f"learning_rate of {self.name!r}", low=0.0))
 
     @property
     def regularizer(self) -> Regularizer | None:
@@ -310,9 +315,7 @@ class Parameter:
     @regularizer.setter
     def regularizer(self, value: Regularizer | None) -> None:
         if value is not None and not isinstance(value, Regularizer):
-            raise TypeError(
-                f"regularizer of {self.name!r} must be None, L1Decay or L2Decay, got {value!r}"
-            )
+            raise TypeError(f"regularizer of {self.name!r} must be None, L1Decay or L2Decay, got {value!r}")
         l1, l2 = value.columns if value else (0.0, 0.0)
         self._set_columns(t.ATTRIBUTE_L1, l1)
         self._set_columns(t.ATTRIBUTE_L2, l2)
@@ -325,9 +328,7 @@ class Parameter:
 
     @need_clip.setter
     def need_clip(self, value: bool) -> None:
-        self._set_columns(
-            t.ATTRIBUTE_NEED_CLIP, float(as_flag(value, f"need_clip of {self.name!r}"))
-        )
+        self._set_columns(t.ATTRIBUTE_NEED_CLIP, float(as_flag(value, f"need_clip of {self.name!r}")))
 
     @property
     def do_model_average(self) -> bool:
@@ -336,20 +337,16 @@ class Parameter:
 
     @do_model_average.setter
     def do_model_average(self, value: bool) -> None:
-        self._set_columns(
-            t.ATTRIBUTE_AVERAGE, float(as_flag(value, f"do_model_average of {self.name!r}"))
-        )
+        self._set_columns(t.ATTRIBUTE_AVERAGE, float(as_flag(value, f"do_model_average of {self.name!r}")))
 
     @property
     def trainable(self) -> bool:
-        """Whether steps move the parameter; False freezes it, bit for bit. With weight norm: whether v or g moves."""
+        """Whether steps move the parameter; False freezes it, bit for bit. With weight norm, v or g."""
         return any(bool(p._row[t.ATTRIBUTE_TRAINABLE]) for p in self._moved)
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._set_columns(
-            t.ATTRIBUTE_TRAINABLE, float(as_flag(value, f"trainable of {self.name!r}"))
-        )
+        self._set_columns(t.ATTRIBUTE_TRAINABLE, float(as_flag(value, f"trainable of {self.name!r}")))
 
     @property
     def stop_gradient(self) -> bool:

@@ -17,9 +17,7 @@ class Regularizer:
     coeff: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "coeff", as_number(self.coeff, f"{type(self).__name__} coeff", low=0.0)
-        )
+        object.__setattr__(self, "coeff", as_number(self.coeff, f"{type(self).__name__} coeff", low=0.0))
 
     @property
     def columns(self) -> tuple[float, float]:

@@ -38,9 +38,7 @@ class Policy:
             regularizer = nb.regularizer.L2Decay(self.l2)
         else:
             regularizer = None
-        return nb.ParamAttr(
-            learning_rate=self.rate, regularizer=regularizer, need_clip=self.need_clip
-        )
+        return nb.ParamAttr(learning_rate=self.rate, regularizer=regularizer, need_clip=self.need_clip)
 
 
 def policies(layout: str) -> list[Policy]:

@@ -1,9 +1,9 @@
 """From plain functions to a compiled, cached kernel.
 
-A kernel is a tree of plain Python functions that call each other by their global names. Binding copies the tree: each
-function gets a namespace in which the functions it names are compiled, and in which some names (the rule, the constants of
-the storage dtype) are replaced. The root's name carries a fingerprint of everything reached, because Numba's disk cache
-sees neither globals, callees nor options.
+A kernel is a tree of plain Python functions that call each other by their global names. Binding copies the
+tree: each function gets a namespace in which the functions it names are compiled, and in which some names
+(the rule, the constants of the storage dtype) are replaced. The root's name carries a fingerprint of
+everything reached, because Numba's disk cache sees neither globals, callees nor options.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["Binder", "adaptors", "storage_literals"]
 
 Function = Callable[..., Any]
 
+_ELEMENTWISE: frozenset[Any] = ELEMENTWISE
+
 
 class Binder:
     """Copies a tree of functions with some names replaced, compiling each function once.
@@ -34,10 +36,11 @@ class Binder:
     Parameters
     ----------
     lift : callable
-        ``lift(function, template)`` compiles a copy for the backend; `template` is the function it was copied from.
+        ``lift(function, template)`` compiles a copy for the backend; `template` is the function it was
+        copied from.
     replacements : mapping of str to object
-        What stands in place of a global name, in every function of the tree. Plain functions among them are part
-        of the tree.
+        What stands in place of a global name, in every function of the tree. Plain functions among them are
+        part of the tree.
     dtype : numpy.dtype
         The storage dtype, taken by the numeric literals of element-wise formulas.
     options : str
@@ -56,19 +59,17 @@ class Binder:
         self._dtype = dtype
         self._lifted: dict[int, Any] = {}
         self._templates: list[Function] = []  # keeps the ids above alive
-        self._hash = hashlib.sha256(
-            f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode()
-        )
+        self._hash = hashlib.sha256(f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode())
 
     def bind(self, template: types.FunctionType) -> types.FunctionType:
-        """Return a copy of `template` whose global names are bound, itself not compiled; its name has the fingerprint."""
+        """Return a copy of `template` with its global names bound, not compiled, named by the fingerprint."""
         copy = self._copy(template)
         copy.__name__ = copy.__qualname__ = f"{template.__name__}_{self._hash.hexdigest()[:16]}"
         return copy
 
     def _copy(self, template: types.FunctionType) -> types.FunctionType:
         code = template.__code__
-        if template in ELEMENTWISE or getattr(template, "is_rule", False):
+        if template in _ELEMENTWISE or getattr(template, "is_rule", False):
             code = storage_literals(code, self._dtype)
         self._record(template.__name__, code.co_code, code.co_varnames, template.__defaults__)
         namespace = dict(template.__globals__)
@@ -89,9 +90,7 @@ class Binder:
 
     def _bound(self, name: str, value: Any) -> Any:
         """Compile `value` if it is a plain function; record whatever it is."""
-        value = getattr(
-            value, "py_func", value
-        )  # a dispatcher of the user's is bound like a plain function
+        value = getattr(value, "py_func", value)  # a dispatcher of the user's is bound like a plain function
         if isinstance(value, types.FunctionType):
             if id(value) not in self._lifted:
                 self._templates.append(value)
@@ -154,16 +153,14 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
 
 
 def adaptors(rule: Rule) -> dict[str, Function]:
-    """Return what connects a rule, whatever the number of its accumulators and hyper-parameters, to the loops.
+    """Return what connects a rule, whatever its accumulators and hyper-parameters, to the loops.
 
-    Numba unpacks no tuple into the arguments of an inlined function, so the four connections are written out for the
-    rule: where its accumulators are, what it reads, one element, and its scalars.
+    Numba unpacks no tuple into the arguments of an inlined function, so the four connections are written
+    out for the rule: where its accumulators are, what it reads, one element, and its scalars.
     """
     kept = range(len(rule.accumulators))
     rows = [f"held[{a}][begin:end]" for a in kept]
-    fixed = [
-        f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.hyper))
-    ]
+    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.hyper))]
     old = ["param[i]", *(f"rows[{a}][i]" for a in kept)]
     arguments = [*old, "grad", *(f"fixed[{j}]" for j in range(len(fixed)))]
     sources = {
@@ -184,10 +181,10 @@ def adaptors(rule: Rule) -> dict[str, Function]:
         ],
         "prepare": [
             "def prepare(tables, s, step, lr, group):",
-            "    coefficients = reals(tables, COEFFICIENTS)",
+            "    coefficients, groups = reals(tables, COEFFICIENTS), reals(tables, GROUPS)",
             "    coefficients[s, COEFFICIENT_RULE] = lr",
             *(
-                f"    coefficients[s, COEFFICIENT_RULE + {j + 1}] = reals(tables, GROUPS)[group, GROUP_HYPER + {j}]"
+                f"    coefficients[s, COEFFICIENT_RULE + {j + 1}] = groups[group, GROUP_HYPER + {j}]"
                 for j in range(len(rule.hyper))
             ),
         ],

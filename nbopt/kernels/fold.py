@@ -21,7 +21,6 @@ from nbopt.kernels.scalars import (
     storage,
 )
 from nbopt.kernels.tables import (
-    ATTRIBUTES,
     ATTRIBUTE_HAS_REGULARIZER,
     ATTRIBUTE_L1,
     ATTRIBUTE_L2,
@@ -29,10 +28,9 @@ from nbopt.kernels.tables import (
     ATTRIBUTE_PRESENT,
     ATTRIBUTE_RATE,
     ATTRIBUTE_TRAINABLE,
+    ATTRIBUTES,
     BAD_SEGMENT,
     BINS,
-    CLIPS,
-    CLIPS_USED,
     CLIP_COEFFICIENT,
     CLIP_COUNT,
     CLIP_FIRST,
@@ -44,7 +42,8 @@ from nbopt.kernels.tables import (
     CLIP_NORM,
     CLIP_SCALE,
     CLIP_VALUE,
-    COEFFICIENTS,
+    CLIPS,
+    CLIPS_USED,
     COEFFICIENT_ACTIVE,
     COEFFICIENT_CLIP,
     COEFFICIENT_FACTOR,
@@ -55,14 +54,15 @@ from nbopt.kernels.tables import (
     COEFFICIENT_LOW,
     COEFFICIENT_SCALE,
     COEFFICIENT_SQUARE,
+    COEFFICIENTS,
     CONSECUTIVE,
     COUNTERS,
-    GROUPS,
     GROUP_CLIP,
     GROUP_L1,
     GROUP_L2,
     GROUP_RATE,
     GROUP_RESCALE,
+    GROUPS,
     GUARD,
     GUARD_PROPAGATE,
     GUARD_RAISE,
@@ -70,14 +70,13 @@ from nbopt.kernels.tables import (
     KIND_PLAIN,
     MAX_CONSECUTIVE,
     MEASURED,
-    MEMBERS,
     MEMBER_GROUP,
     MEMBER_ORDER,
     MEMBER_STEPS,
+    MEMBERS,
     PARTIALS,
     RATES,
     REFUSED,
-    SEGMENTS,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
     SEGMENT_KIND,
@@ -88,14 +87,15 @@ from nbopt.kernels.tables import (
     SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
+    SEGMENTS,
     SKIPPED,
-    SLICES,
     SLICE_DD,
     SLICE_FACTOR,
     SLICE_SCALE,
     SLICE_SLOPE,
     SLICE_VD,
     SLICE_VV,
+    SLICES,
     STATUS,
     STEPPED,
     STEPS,
@@ -115,7 +115,7 @@ def prepare(tables, s, step, lr, group):
 
 
 def pairwise(values, row, start, stride, count):
-    """Fold `count` values of a row, `stride` apart, into the first by a pairwise tree (DESIGN N3); the others are lost."""
+    """Fold `count` values of a row, `stride` apart, into the first, by a pairwise tree; others are lost."""
     while count > 1:
         half = count // 2
         for i in range(half):
@@ -141,21 +141,15 @@ def is_measured(s, tables):
     if not is_moved(s, tables):
         return False
     attributes = reals(tables, ATTRIBUTES)
-    if (
-        integers(tables, COUNTERS)[0, GUARD] != GUARD_PROPAGATE
-        or attributes[s, ATTRIBUTE_PRESENT] == 0.0
-    ):
+    if integers(tables, COUNTERS)[0, GUARD] != GUARD_PROPAGATE or attributes[s, ATTRIBUTE_PRESENT] == 0.0:
         return True
     group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
     clip = int(reals(tables, GROUPS)[group, GROUP_CLIP])
-    return (
-        attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0
-        and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
-    )
+    return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
 
 
 def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
-    """Column sums over row blocks, then over the `inner` columns of a slice: into the first column of each slice."""
+    """Fold column sums over row blocks, then over the `inner` columns of each slice, into its first."""
     for q in range(quantities):
         for column in range(columns):
             pairwise(tiles, q, tile + column, columns, row_blocks)
@@ -214,16 +208,12 @@ def fold_segment(s, measured, tables):
     for b in range(BIN_FROM, BIN_TO):
         square = 0.0
         if measured:
-            square = pairwise(
-                partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS]
-            )
+            square = pairwise(partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS])
         coefficients[s, COEFFICIENT_SQUARE + b] = square
         total += square
     if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
         attributes[s, ATTRIBUTE_PRESENT] = 1.0
-    coefficients[s, COEFFICIENT_ACTIVE] = (
-        attributes[s, ATTRIBUTE_PRESENT] if is_moved(s, tables) else 0.0
-    )
+    coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT] if is_moved(s, tables) else 0.0
     return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
 
@@ -263,7 +253,7 @@ def clipped_rescale(s, tables):
 
 
 def fold_clip(r, tables):
-    """Coefficient of one global norm: a pairwise tree in name order over all its segments (DESIGN N3).
+    """Coefficient of one global norm: a pairwise tree in name order over all its segments (contract N3).
 
     Rescale factors enter relative to the largest, so that equal ones enter as 1 and none overflows.
     """
@@ -314,9 +304,7 @@ def fold_coefficients(s, tables):
             coefficients[s, COEFFICIENT_SQUARE + 1],
             coefficients[s, COEFFICIENT_SQUARE + 2],
         )
-        coefficient, scale = clip_coefficient(
-            abs(rescale) * norm, bin_scale, clips[clip, CLIP_LIMIT], SHRINK
-        )
+        coefficient, scale = clip_coefficient(abs(rescale) * norm, bin_scale, clips[clip, CLIP_LIMIT], SHRINK)
     elif kind == CLIP_VALUE:
         low, high = clips[clip, CLIP_LOW], clips[clip, CLIP_HIGH]
     l1, l2 = groups[group, GROUP_L1], groups[group, GROUP_L2]
@@ -339,7 +327,7 @@ def fold_coefficients(s, tables):
 
 
 def fold(tables):
-    """Fold the sums of pass 1 and form every coefficient of pass 2; return STEPPED, or REFUSED with nothing to update."""
+    """Fold the sums of pass 1 and form every coefficient of pass 2; return STEPPED, or REFUSED."""
     if not fold_sums(tables):
         return REFUSED
     counters, coefficients = integers(tables, COUNTERS), reals(tables, COEFFICIENTS)

@@ -14,7 +14,7 @@ from nbopt.kernels.tables import ADDRESS_COLUMNS
 
 @intrinsic(prefer_literal=True)
 def stack(typing_context, size):
-    """Return a pointer to `size` (a constant) float64 on the stack, not initialised; valid until the function returns."""
+    """Return a pointer to `size` (a constant) float64 on the stack of the function, not initialised."""
     if not isinstance(size, types.IntegerLiteral):
         return None
     count = size.literal_value
@@ -30,7 +30,7 @@ def stack(typing_context, size):
 
 @intrinsic
 def borrow(typing_context, array):
-    """Return `array` without its owner, so that slices of it cost no reference count; the caller keeps the owner alive."""
+    """Return `array` without its owner, which the caller keeps: its slices cost no reference count."""
 
     def generate(context, builder, signature, arguments):
         kind = signature.args[0]
@@ -153,9 +153,7 @@ def acquire(typing_context, array, index):
     def generate(context, builder, signature, arguments):
         word = ir.IntType(64)
         pointer = _element(context, builder, signature, arguments)
-        pair = builder.cmpxchg(
-            pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acq_rel", "monotonic"
-        )
+        pair = builder.cmpxchg(pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acq_rel", "monotonic")
         return builder.extract_value(pair, 1)
 
     return types.boolean(array, types.int64), generate

@@ -1,7 +1,7 @@
 """Update rules: functions of floats whose signature is their schema.
 
-`param`, the accumulators (they start at zero), `grad`, `lr`, the hyper-parameters. A rule returns the new parameter and the
-new accumulators, in that order.
+`param`, the accumulators (they start at zero), `grad`, `lr`, the hyper-parameters. A rule returns the new
+parameter and the new accumulators, in that order.
 """
 
 from __future__ import annotations
@@ -52,11 +52,7 @@ class Rule:
         object.__setattr__(
             self,
             "defaults",
-            {
-                n: p.default
-                for n, p in parameters.items()
-                if p.default is not inspect.Parameter.empty
-            },
+            {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty},
         )
 
     @property
@@ -65,13 +61,13 @@ class Rule:
         return self.function.__name__
 
 
-def _sgd(param, grad, lr):  # type: ignore[no-untyped-def]
+def _sgd(param, grad, lr):
     """Gradient descent (Robbins and Monro 1951)."""
     return (param - lr * grad,)
 
 
-def _momentum(param, velocity, grad, lr, momentum, use_nesterov):  # type: ignore[no-untyped-def]
-    """Heavy ball (Polyak 1964) without dampening, and Nesterov's look-ahead in the form of Sutskever et al. 2013."""
+def _momentum(param, velocity, grad, lr, momentum, use_nesterov):
+    """Heavy ball (Polyak 1964) without dampening; Nesterov's look-ahead as Sutskever et al. (2013)."""
     velocity = momentum * velocity + grad
     direction = velocity if use_nesterov == 0 else grad + momentum * velocity
     return param - lr * direction, velocity

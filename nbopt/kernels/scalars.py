@@ -1,7 +1,7 @@
-"""Every formula but the update rules: plain functions of floats, written once for every device, dtype and layout.
+"""Every formula but the update rules: functions of floats, written once for every device, dtype and layout.
 
-Functions of `ELEMENTWISE` run on elements, in the storage dtype, one rounding per written operation. All others form the
-scalars of a step in float64; what they return is rounded once, where it meets an element.
+Functions of `ELEMENTWISE` run on elements, in the storage dtype, one rounding per written operation. All
+others form the scalars of a step in float64; what they return is rounded once, where it meets an element.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SMALLEST_NORMAL = 2.0**-126
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST_SUBNORMAL = 2.0**-149
 
-# Exact powers of two that bring a float64 square into range (DESIGN N2).
+# Exact powers of two that bring a float64 square into range (contract N2).
 UP = 2.0**600
 DOWN = 2.0**-600
 
@@ -43,7 +43,7 @@ def scaled(factor, grad):
 
 
 def tangent(alpha, beta, direction, v):
-    """dL/dv of weight norm: alpha (d - beta v), alpha = factor g/|v|, beta = v.d/|v|^2 (Salimans and Kingma 2016, eq. 3)."""
+    """dL/dv of weight norm, alpha = factor g/|v|, beta = v.d/|v|^2 (Salimans and Kingma 2016, eq. 3)."""
     return alpha * (direction - beta * v)
 
 
@@ -84,7 +84,7 @@ ELEMENTWISE = frozenset({scaled, tangent, clamp, ridge, lasso, recomposed})
 
 
 def is_normal(value):
-    """Whether `value` is 0 or inside the normal range of the storage dtype, so that rounding it loses nothing but the last bit."""
+    """Whether `value` is 0 or in the normal range of the storage dtype, where rounding costs one bit."""
     magnitude = abs(value)
     return magnitude == 0.0 or (magnitude >= SMALLEST_NORMAL and magnitude <= LARGEST)
 
@@ -108,9 +108,10 @@ def magnitude_of(low, middle, high):
 
 
 def clip_coefficient(norm, scale, limit, shrink):
-    """(c, 1/scale): what brings a norm of `norm * scale` to the limit is a product by 1/scale, then by c (DESIGN N5).
+    """(c, 1/scale): a product by 1/scale, then by c, brings a norm of `norm * scale` to the limit.
 
-    `shrink` keeps what is rounded afterwards below the limit. (1, 1) at or below the limit. No epsilon: limit 0 gives 0, limit inf and norm 0 change nothing.
+    `shrink` keeps what is rounded afterwards below the limit. (1, 1) at or below the limit. No epsilon:
+    limit 0 gives 0, limit inf and norm 0 change nothing.
     """
     if norm <= limit / scale:
         return 1.0, 1.0
@@ -126,7 +127,7 @@ def direction_square(factor, dd, slope):
 
 
 def inverse_norm(square):
-    """1/|v|, and 0 for a zero slice (DESIGN N6)."""
+    """1/|v|, and 0 for a zero slice (contract N6)."""
     if square == 0.0:
         return 0.0
     return 1.0 / math.sqrt(square)

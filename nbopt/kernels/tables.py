@@ -1,24 +1,23 @@
 """The tables that a step reads and writes: each column is described here and nowhere else.
 
-A table is a 2-D array, int64 or float64, one row per segment, chunk, group, clip or slice. It is allocated once and edited
-in place, so that an edit is seen by the next step, also inside a running compiled loop. Offsets and sizes count elements;
-flags are 0 or 1. The names below are the columns; the last name of each list is their number.
+A table is a 2-D array, int64 or float64, one row per segment, chunk, group, clip or slice. It is allocated
+once and edited in place, so that an edit is seen by the next step, also inside a running compiled loop.
+Offsets and sizes count elements; flags are 0 or 1. The names below are the columns; the last name of each
+list is their number.
 """
 
 from __future__ import annotations
 
-# The shape of every reduction (DESIGN N3): a change of one of these changes bits.
+# The shape of every reduction (contract N3): a change of one of these changes bits.
 LANES = 128
 BLOCK = 4096
 ROW_BLOCK = 256
-# Exponent bins of a sum, the rows of `partials`: small, middle, large (DESIGN N2).
+# Exponent bins of a sum, the rows of `partials`: small, middle, large (contract N2).
 BINS = 3
 # The width of a column tile is free: it changes no bit.
 TILE_WIDTH = 512
 
-KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(
-    3
-)  # a plain parameter, the v or the g of a normed one
+KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(3)  # a plain parameter, the v or the g of a normed one
 
 # int64, owned by the buffer: one trainable array.
 (
@@ -38,9 +37,7 @@ KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(
     SEGMENT_COLUMNS,
 ) = range(14)
 
-SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(
-    3
-)  # a run of elements, whole contiguous slices, a tile of columns
+SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(3)  # a run of elements, whole contiguous slices, a tile of columns
 
 # int64, owned by the buffer: the unit of work.
 (
@@ -99,7 +96,7 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     CLIP_COLUMNS,
 ) = range(9)
 
-# float64, owned by the optimizer: what one step forms for one segment. What the rule reads follows, rate first.
+# float64, owned by the optimizer: what a step forms for one segment. What the rule reads follows, rate first.
 (
     COEFFICIENT_ACTIVE,  # moves in this step
     COEFFICIENT_GENERAL,  # takes the general loop: bounds, L1, or a factor outside the normal range
@@ -145,7 +142,7 @@ MAX_CONSECUTIVE = 10
 
 STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns
 
-# What a compiled step is given: one int64 table of addresses, a row (address, rows, columns) for each of these.
+# What a compiled step is given: an int64 table of addresses, (address, rows, columns) for each of these.
 (
     TRAINABLE,  # storage dtype: plain parameters, v and g
     GRADIENT,  # storage dtype: of the plain parameters, same offsets
@@ -160,7 +157,7 @@ STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns
     CLIPS,
     COEFFICIENTS,
     SLICES,
-    PARTIALS,  # float64 work space: a row per exponent bin, a column per partial sum; as many columns again as segments
+    PARTIALS,  # float64 work space: a row per exponent bin, a column per partial sum and one per segment
     TILES,  # float64 work space: three rows, a column per column of a tile
     RATES,  # float64: the learning rate
     COUNTERS,

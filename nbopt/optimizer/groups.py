@@ -39,9 +39,7 @@ def as_switch(value: Any, name: str) -> bool:
 
 def _as_decay(value: Any, name: str) -> float | Regularizer | None:
     decay = as_regularizer(value, name)
-    return (
-        decay if value is None or isinstance(value, Regularizer) or decay is None else decay.coeff
-    )
+    return decay if value is None or isinstance(value, Regularizer) or decay is None else decay.coeff
 
 
 def _as_scale(value: Any, name: str) -> float:
@@ -77,8 +75,8 @@ def decay_columns(value: float | Regularizer | None) -> tuple[float, float]:
 class ParamGroup(dict[str, Any]):
     """One parameter group of an optimizer.
 
-    A dictionary of ``params`` and every key that a group may have, inherited ones filled in. A value that is set is
-    checked at once, and seen by the next step; keys are neither added nor removed.
+    A dictionary of ``params`` and every key that a group may have, inherited ones filled in. A value that
+    is set is checked at once, and seen by the next step; keys are neither added nor removed.
 
     Examples
     --------
@@ -130,11 +128,9 @@ class ParamGroup(dict[str, Any]):
         return self[key]
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError(
-            f"{self._where}: keys are not removed; set weight_decay or grad_clip to None"
-        )
+        raise TypeError(f"{self._where}: keys are not removed; set weight_decay or grad_clip to None")
 
-    __delitem__ = pop = popitem = clear = _refuse  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = _refuse
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         return dict, (dict(self),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from nbopt._validation import as_flag
@@ -16,8 +17,8 @@ __all__ = ["Momentum"]
 class Momentum(Optimizer):
     """Gradient descent with momentum.
 
-    ``v = momentum * v + g``, then ``p -= lr * v``, or with `use_nesterov` ``p -= lr * (g + momentum * v)``, where g is the
-    gradient after clip and regularization. v starts at zero; there is no dampening.
+    ``v = momentum * v + g``, then ``p -= lr * v``, or with `use_nesterov` ``p -= lr * (g + momentum * v)``,
+    where g is the gradient after clip and regularization. v starts at zero; there is no dampening.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class Momentum(Optimizer):
     array([ 0.981, -2.038])
     """
 
-    _checks = {"momentum": as_fraction, "use_nesterov": as_switch}
+    _checks = MappingProxyType({"momentum": as_fraction, "use_nesterov": as_switch})
 
     def __init__(
         self,

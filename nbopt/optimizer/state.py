@@ -16,7 +16,7 @@ from nbopt.kernels import tables as t
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["get", "grad_norm", "put"]
+__all__ = ["get", "grad_norm", "pack", "put", "refill", "unpack"]
 
 _COUNTERS = {
     "step_count": t.STEPS,
@@ -27,13 +27,13 @@ _COUNTERS = {
 
 def _entries(opt: Optimizer) -> dict[str, tuple[int, NDArray[Any] | None]]:
     """Every per-parameter entry: its segment, and the view of an accumulator (None for a step count)."""
-    layout = opt._buffer._seal()
+    layout = opt._tables.layout
     found: dict[str, tuple[int, NDArray[Any] | None]] = {}
-    for s in np.flatnonzero(opt._members[:, t.MEMBER_GROUP] >= 0):
+    for s in np.flatnonzero(opt._tables.members[:, t.MEMBER_GROUP] >= 0):
         begin = int(layout.segments[s, t.SEGMENT_START])
         end = begin + int(layout.segments[s, t.SEGMENT_SIZE])
         for a, accumulator in enumerate(opt._rule.accumulators):
-            view = opt._accumulators[a, begin:end].reshape(layout.shapes[s])
+            view = opt._tables.accumulators[a, begin:end].reshape(layout.shapes[s])
             found[f"{layout.names[s]}.{accumulator}"] = int(s), view
         found[f"{layout.names[s]}.step"] = int(s), None
     return found
@@ -43,11 +43,11 @@ def get(opt: Optimizer) -> dict[str, Any]:
     """Return the state dictionary."""
     result: dict[str, Any] = {}
     for key, (s, view) in _entries(opt).items():
-        result[key] = int(opt._members[s, t.MEMBER_STEPS]) if view is None else view.copy()
+        result[key] = int(opt._tables.members[s, t.MEMBER_STEPS]) if view is None else view.copy()
     result["rule"] = opt._rule.name
     result["learning_rate"] = opt.get_lr()
     for key, counter in _COUNTERS.items():
-        result[key] = int(opt._counters[counter])
+        result[key] = int(opt._tables.counters[counter])
     return result
 
 
@@ -93,13 +93,13 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     for view, values in arrays:
         np.copyto(view, values)
     for segment, count in steps:
-        opt._members[segment, t.MEMBER_STEPS] = count
+        opt._tables.members[segment, t.MEMBER_STEPS] = count
     if "learning_rate" in scalars_:
-        opt._rates[0] = scalars_["learning_rate"]
+        opt._tables.rates[0] = scalars_["learning_rate"]
     for key, counter in _COUNTERS.items():
         if key in scalars_:
-            opt._counters[counter] = scalars_[key]
-    opt._counters[t.STATUS] = 0
+            opt._tables.counters[counter] = scalars_[key]
+    opt._tables.counters[t.STATUS] = 0
 
 
 def _as_accumulator(opt: Optimizer, key: str, value: Any, view: NDArray[Any]) -> NDArray[Any]:
@@ -108,21 +108,56 @@ def _as_accumulator(opt: Optimizer, key: str, value: Any, view: NDArray[Any]) ->
         raise StateDictError(
             f"{key}: got {array.dtype} of shape {array.shape}, need {view.dtype} of shape {view.shape}"
         )
-    if opt._counters[t.GUARD] != t.GUARD_PROPAGATE and not np.isfinite(array).all():
+    if opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE and not np.isfinite(array).all():
         raise StateDictError(f"{key}: holds NaN or Inf")
     return array
 
 
+def pack(opt: Optimizer) -> dict[str, Any]:
+    """Return what makes the optimizer again: its arguments, parameters by name, and what it remembers."""
+    return {
+        "rule": opt._rule,
+        "buffer": opt._buffer,
+        "groups": [{**group, "params": [p.name for p in group["params"]]} for group in opt._groups],
+        "defaults": opt._defaults,
+        "name": opt.name,
+        "last_loss": opt._last_loss,
+        "accumulators": opt._tables.accumulators,
+        "steps": opt._tables.members[:, t.MEMBER_STEPS].copy(),
+        "rates": opt._tables.rates.copy(),
+        "counters": opt._tables.counters.copy(),
+    }
+
+
+def unpack(saved: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments of `Optimizer._setup`."""
+    buffer = saved["buffer"]
+    groups = [{**group, "params": [buffer[name] for name in group["params"]]} for group in saved["groups"]]
+    rate, guard = float(saved["rates"][0]), int(saved["counters"][t.GUARD])
+    return saved["rule"], buffer, groups, saved["defaults"], saved["name"], rate, guard
+
+
+def refill(opt: Optimizer, saved: dict[str, Any]) -> None:
+    """Copy in what the optimizer remembered."""
+    opt._last_loss = saved["last_loss"]
+    np.copyto(opt._tables.accumulators, saved["accumulators"])
+    opt._tables.members[:, t.MEMBER_STEPS] = saved["steps"]
+    kept = [t.STATUS, t.STEPS, t.SKIPPED, t.CONSECUTIVE, t.BAD_SEGMENT]
+    opt._tables.counters[kept] = saved["counters"][kept]
+
+
 def grad_norm(opt: Optimizer) -> float | None:
     """Norm of all gradients that moved in the last step, by the tree in name order of the clips."""
-    if not opt._counters[t.MEASURED] or not (opt._counters[t.STEPS] or opt._counters[t.SKIPPED]):
+    if not opt._tables.counters[t.MEASURED] or not (
+        opt._tables.counters[t.STEPS] or opt._tables.counters[t.SKIPPED]
+    ):
         return None
-    names = opt._buffer._seal().names
+    names = opt._tables.layout.names
     order = sorted(range(len(names)), key=names.__getitem__)
-    rows = opt._coefficients[order]
+    rows = opt._tables.coefficients[order]
     active = rows[:, t.COEFFICIENT_ACTIVE] != 0.0
-    groups = opt._members[order, t.MEMBER_GROUP]
-    rescale = np.where(active, np.abs(opt._group_table[groups, t.GROUP_RESCALE]), 0.0)
+    groups = opt._tables.members[order, t.MEMBER_GROUP]
+    rescale = np.where(active, np.abs(opt._tables.groups[groups, t.GROUP_RESCALE]), 0.0)
     largest = float(rescale.max(initial=0.0))
     if largest == 0.0:
         return 0.0

@@ -21,10 +21,10 @@ __all__ = ["compile_array", "compile_step"]
 _ROOT = {"error_model": "numpy", "nogil": True}
 # What only the root calls needs no entry from Python.
 _INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-# Products of float32 are exact in float64, so contraction changes no bit of these sums (DESIGN N3).
+# Products of float32 are exact in float64, so contraction changes no bit of these sums (contract N3).
 _CONTRACTED = frozenset({reduce.square_sum, reduce.product_sums, reduce.tile_products})
 _THREADED = frozenset({step.reduce_all, step.update_all})
-# Called, not inlined: a call costs nothing beside their work, and inlining them would compile it again at every level.
+# Called, not inlined: a call costs nothing beside their work, and inlining compiles them at every level.
 _CALLED = frozenset(
     {
         fold.fold_columns,

@@ -51,9 +51,7 @@ def slice_sums(v, d, outer, slices, inner, out, tiles):
         for first in range(0, columns, TILE_WIDTH):
             at = row * columns + first
             width = min(TILE_WIDTH, columns - first)
-            tile_products(
-                v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first
-            )
+            tile_products(v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first)
     fold_columns(3, 0, columns, inner, (outer + ROW_BLOCK - 1) // ROW_BLOCK, tiles)
     for q in range(3):
         for j in range(slices):

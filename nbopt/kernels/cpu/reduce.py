@@ -1,7 +1,8 @@
-"""Pass 1 on the CPU: sums of products in one fixed shape (DESIGN N1 to N3).
+"""Pass 1 on the CPU: sums of products in one fixed shape (contract N1 to N3).
 
-Lane `i % 128` of a block of 4096 takes element i, in float64; lanes fold inside each quad first, then by halves; blocks fold
-by a pairwise tree. Elements count from the first of their segment or slice, so no bit depends on packing or threads.
+Lane `i % 128` of a block of 4096 takes element i, in float64; lanes fold inside each quad first, then by
+halves; blocks fold by a pairwise tree. Elements count from the first of their segment or slice, so no bit
+depends on packing or threads.
 """
 
 # mypy: ignore-errors
@@ -15,18 +16,17 @@ from nbopt.kernels.intrinsics import elements, integers, prefetch, reals, stack
 from nbopt.kernels.scalars import DOWN, UP, storage
 from nbopt.kernels.tables import (
     BLOCK,
-    CHUNKS,
     CHUNK_FIRST,
     CHUNK_SEGMENT,
     CHUNK_SIZE,
     CHUNK_SPAN,
     CHUNK_START,
+    CHUNKS,
     DERIVED_GRADIENT,
     GRADIENT,
     LANES,
     PARTIALS,
     ROW_BLOCK,
-    SEGMENTS,
     SEGMENT_DERIVED,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
@@ -34,14 +34,15 @@ from nbopt.kernels.tables import (
     SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
-    SLICES,
+    SEGMENTS,
     SLICE_DD,
     SLICE_VD,
     SLICE_VV,
+    SLICES,
     SPAN_PLAIN,
     SPAN_ROWS,
-    TILES,
     TILE_WIDTH,
+    TILES,
     TRAINABLE,
 )
 
@@ -65,7 +66,7 @@ def fold_lanes(lanes):
 
 
 def square_sum(x, start, size):
-    """Sum of squares of at most one block. The products of float32 are exact, so contraction changes no bit of it."""
+    """Sum of squares of at most one block."""
     lanes = stack(LANES)
     for lane in range(LANES):
         lanes[lane] = 0.0
@@ -112,7 +113,7 @@ def bins_of_single(x, start, size):
 
 
 def bins_of_double(x, start, size):
-    """Sum of squares of a float64 block, by exponent bin; formed again where it left the safe range (DESIGN N2)."""
+    """Sum of squares of a float64 block, by exponent bin; formed again where it left the safe range."""
     middle = square_sum(x, start, size)
     if middle >= 1e-280 and middle <= 1e300:
         return 0.0, middle, 0.0
@@ -187,7 +188,7 @@ def slice_squares(v, start, size):
 
 
 def tile_products(v, v_start, d, d_start, columns, rows, width, tiles, out):
-    """Sums of v*v, v*d, d*d down the columns of a tile of a matrix, into `tiles`; of each four rows (r0+r2)+(r1+r3) first."""
+    """Sums of v*v, v*d, d*d down the columns of a tile, into `tiles`; four rows, (r0+r2) + (r1+r3), first."""
     vv, vd, dd = stack(TILE_WIDTH), stack(TILE_WIDTH), stack(TILE_WIDTH)
     for c in range(width):
         vv[c] = 0.0

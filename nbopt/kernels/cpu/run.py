@@ -22,7 +22,7 @@ __all__ = ["PARALLEL_FROM", "bind_step"]
 # Elements from which two threads beat one; below, starting them costs more than they save.
 PARALLEL_FROM = 60_000
 
-# Numba's workqueue layer aborts the process when two threads enter it; which layer runs is known after the first entry.
+# Numba's workqueue layer aborts the process when two threads enter it; which layer runs shows after one entry.
 _workqueue_lock = threading.Lock()
 _is_child = False
 
@@ -50,14 +50,13 @@ def bind_step(
     normed : bool
         Whether a parameter has weight norm.
     arrays : sequence of numpy.ndarray
-        What `nbopt.kernels.tables` lists from TRAINABLE to COUNTERS; C-contiguous, and kept alive by the caller.
+        What `nbopt.kernels.tables` lists from TRAINABLE to COUNTERS; C-contiguous, and kept alive by the
+        caller.
     elements : int
         How many elements a step moves.
     """
     addresses = address_table(arrays)
-    serial = functools.partial(
-        _entry(compile_step(rule, dtype, normed, False), addresses), addresses, 1
-    )
+    serial = functools.partial(_entry(compile_step(rule, dtype, normed, False), addresses), addresses, 1)
     if elements < PARALLEL_FROM:
         return serial
     parallel: Callable[..., int] | None = None
@@ -100,7 +99,8 @@ def address_table(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
 def _entry(dispatcher: Any, addresses: NDArray[np.int64]) -> Callable[..., int]:
     """Compile, and return the machine code's own entry.
 
-    The arguments never change type, so the dispatcher's look at them, half the cost of a small step, is taken once.
+    The arguments never change type, so the dispatcher's look at them, half the cost of a small step, is
+    taken once.
     """
     signature = (numba.typeof(addresses), numba.int64)
     dispatcher.compile(signature)

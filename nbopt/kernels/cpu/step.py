@@ -1,7 +1,7 @@
 """The one body of a step on the CPU: reduce, fold, update.
 
-The serial twin is this source compiled without threads. Threads share the chunk table by cost, by a static split that
-changes no bit.
+The serial twin is this source compiled without threads. Threads share the chunk table by cost, by a static
+split that changes no bit.
 """
 
 # mypy: ignore-errors
@@ -16,8 +16,8 @@ from nbopt.kernels.fold import fold
 from nbopt.kernels.intrinsics import acquire, address, integers, release
 from nbopt.kernels.tables import (
     BUSY,
-    CHUNKS,
     CHUNK_COST,
+    CHUNKS,
     CONCURRENT,
     COUNTERS,
     REFUSED,

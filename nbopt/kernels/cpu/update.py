@@ -1,7 +1,8 @@
 """Pass 2 on the CPU: the rule over every element, with all policies applied, and the recomposition of w.
 
-Each kind of gradient has two loops: the fast one in storage precision, and the general one with bounds, L1 and
-factors outside the normal range of the storage dtype, whose products are formed in float64 and rounded once.
+Each kind of gradient has two loops: the fast one in storage precision, and the general one with bounds, L1
+and factors outside the normal range of the storage dtype, whose products are formed in float64 and rounded
+once.
 """
 
 # mypy: ignore-errors
@@ -25,13 +26,12 @@ from nbopt.kernels.scalars import (
     tangent,
 )
 from nbopt.kernels.tables import (
-    CHUNKS,
     CHUNK_FIRST,
     CHUNK_SEGMENT,
     CHUNK_SIZE,
     CHUNK_SPAN,
     CHUNK_START,
-    COEFFICIENTS,
+    CHUNKS,
     COEFFICIENT_ACTIVE,
     COEFFICIENT_FACTOR,
     COEFFICIENT_GENERAL,
@@ -40,11 +40,11 @@ from nbopt.kernels.tables import (
     COEFFICIENT_L2,
     COEFFICIENT_LOW,
     COEFFICIENT_SCALE,
+    COEFFICIENTS,
     DERIVED,
     DERIVED_GRADIENT,
     GRADIENT,
     ROW_BLOCK,
-    SEGMENTS,
     SEGMENT_DERIVED,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
@@ -55,10 +55,11 @@ from nbopt.kernels.tables import (
     SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
-    SLICES,
+    SEGMENTS,
     SLICE_FACTOR,
     SLICE_SCALE,
     SLICE_SLOPE,
+    SLICES,
     SPAN_PLAIN,
     SPAN_ROWS,
     TILES,
@@ -73,7 +74,7 @@ def accumulator_rows(tables, begin, end):
 
 
 def constants(tables, s):
-    """Rate and hyper-parameters of segment `s`, a tuple in the storage dtype. Replaced at binding by the rule's own."""
+    """Rate and hyper-parameters of segment `s` in the storage dtype. Replaced at binding by the rule's."""
 
 
 def advance(i, param, rows, grad, fixed):
@@ -108,11 +109,7 @@ def update_direction(param, direction, rows, first, count, step, s, k, tables):
     """Move the elements of slice `k` of a v, or a stretch of them, `step` apart."""
     coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
     fixed = constants(tables, s)
-    alpha = (
-        coefficients[s, COEFFICIENT_FACTOR]
-        * coefficients[s, COEFFICIENT_SCALE]
-        * slices[k, SLICE_FACTOR]
-    )
+    alpha = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE] * slices[k, SLICE_FACTOR]
     beta = slices[k, SLICE_SLOPE] * slices[k, SLICE_SCALE]
     l2 = storage(coefficients[s, COEFFICIENT_L2])
     if coefficients[s, COEFFICIENT_GENERAL] == 0.0 and is_normal(alpha) and is_normal(beta):
@@ -182,9 +179,7 @@ def update_rows(first, end, s, tables):
             rows = accumulator_rows(tables, begin, begin + inner)
             update_direction(param, direction, rows, 0, inner, 1, s, k, tables)
         factor = update_magnitude(j, s, tables) * inverse_norm(slice_squares(param, 0, inner))
-        write_slice(
-            elements(tables, DERIVED, storage)[derived : derived + inner], param, 0, inner, factor
-        )
+        write_slice(elements(tables, DERIVED, storage)[derived : derived + inner], param, 0, inner, factor)
 
 
 def update_tile(first, start, size, s, tables):
@@ -202,9 +197,7 @@ def update_tile(first, start, size, s, tables):
         held = accumulator_rows(tables, begin, begin + end)
         for column in range(start, start + size):
             k = segments[s, SEGMENT_FIRST_SLICE] + column // inner
-            update_direction(
-                param, direction, held, row * columns + column, rows, columns, s, k, tables
-            )
+            update_direction(param, direction, held, row * columns + column, rows, columns, s, k, tables)
     at = row * columns + start
     out = segments[s, SEGMENT_TILE] + first * columns + start
     tile_products(param, at, param, at, columns, rows, size, reals(tables, TILES), out)
@@ -214,10 +207,7 @@ def is_normed_active(s, tables):
     """Whether v or g of segment `s`, a v, moves in this step."""
     coefficients = reals(tables, COEFFICIENTS)
     partner = integers(tables, SEGMENTS)[s, SEGMENT_PARTNER]
-    return (
-        coefficients[s, COEFFICIENT_ACTIVE] != 0.0
-        or coefficients[partner, COEFFICIENT_ACTIVE] != 0.0
-    )
+    return coefficients[s, COEFFICIENT_ACTIVE] != 0.0 or coefficients[partner, COEFFICIENT_ACTIVE] != 0.0
 
 
 def update_range(begin, end, tables):
@@ -264,6 +254,4 @@ def recompose_tiles(tables):
         w = elements(tables, DERIVED, storage)[derived : derived + size]
         v = elements(tables, TRAINABLE, storage)[begin : begin + size]
         for run in range(segments[s, SEGMENT_OUTER] * count):
-            write_slice(
-                w, v, run * inner, (run + 1) * inner, slices[first + run % count, SLICE_FACTOR]
-            )
+            write_slice(w, v, run * inner, (run + 1) * inner, slices[first + run % count, SLICE_FACTOR])

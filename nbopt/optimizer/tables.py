@@ -1,0 +1,135 @@
+"""The tables that an optimizer owns: allocated once, edited in place, read by every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbopt.buffer import ParameterBuffer
+from nbopt.clip import DEFAULT_GROUP, ClipGradByGlobalNorm, GradientClip
+from nbopt.errors import HyperparameterError
+from nbopt.kernels import tables as t
+from nbopt.kernels.rules import Rule
+from nbopt.optimizer.groups import decay_columns
+
+__all__ = ["Tables", "clip_rows"]
+
+
+class Tables:
+    """The tables of one optimizer, as `nbopt.kernels.tables` describes them.
+
+    Parameters
+    ----------
+    rule : Rule
+    buffer : ParameterBuffer
+        Laid out here if it is not.
+    rate : float
+        The learning rate.
+    guard : int
+        What a non-finite gradient does.
+    """
+
+    def __init__(self, rule: Rule, buffer: ParameterBuffer, rate: float, guard: int):
+        storage = buffer._seal()
+        layout = storage.layout
+        count = len(layout.names)
+        derived, effective = layout.trainable_start, layout.effective_size
+        self.rule = rule
+        self.layout = layout
+        self.dtype = buffer.dtype
+        self.accumulators = np.zeros((len(rule.accumulators), layout.size - derived), buffer.dtype)
+        self.members = np.zeros((count, t.MEMBER_COLUMNS), np.int64)
+        self.members[:, t.MEMBER_GROUP] = -1
+        self.groups = np.zeros((count, t.GROUP_HYPER + len(rule.hyper)))
+        self.clips = np.zeros((count + 1, t.CLIP_COLUMNS))
+        self.coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.hyper)))
+        self.rates = np.array([rate])
+        self.counters = np.zeros(t.COUNTER_COLUMNS, np.int64)
+        self.counters[t.GUARD] = guard
+        self.counters[t.CLIPS_USED] = 1
+        # In the order of nbopt.kernels.tables, from TRAINABLE on.
+        self._arrays = (
+            storage.data[derived:],
+            storage.grad[derived:effective],
+            storage.data[:derived],
+            storage.grad[:derived],
+            self.accumulators,
+            layout.chunks,
+            layout.segments,
+            storage.attributes,
+            self.members,
+            self.groups,
+            self.clips,
+            self.coefficients,
+            np.zeros((layout.slices, t.SLICE_COLUMNS)),
+            np.zeros((t.BINS, layout.partials + count)),
+            np.zeros((3, layout.tiles)),
+            self.rates,
+            self.counters,
+        )
+
+    def write(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Bring the group and clip tables to what the groups say; refuse before anything is written."""
+        rows, clips = clip_rows([group["grad_clip"] for group in groups])
+        for index, group in enumerate(groups):
+            row = self.groups[index]
+            row[t.GROUP_RATE] = group["learning_rate"]
+            row[t.GROUP_L1], row[t.GROUP_L2] = decay_columns(group["weight_decay"])
+            row[t.GROUP_RESCALE] = group["rescale_grad"]
+            row[t.GROUP_CLIP] = rows[index]
+            row[t.GROUP_HYPER :] = [group[name] for name in self.rule.hyper]
+        names = self.layout.names
+        group_of = self.members[:, t.MEMBER_GROUP]
+        clip_of = np.where(group_of >= 0, self.groups[group_of, t.GROUP_CLIP], 0).astype(np.int64)
+        order = sorted(range(len(names)), key=lambda s: (clip_of[s], names[s]))
+        self.members[:, t.MEMBER_ORDER] = order
+        counts = np.bincount(clip_of, minlength=len(clips))
+        firsts = np.cumsum(counts) - counts
+        for index, clip in enumerate(clips):
+            row = self.clips[index]
+            row[: t.CLIP_FIRST] = clip.columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf)
+            row[t.CLIP_FIRST], row[t.CLIP_COUNT] = firsts[index], counts[index]
+        self.counters[t.CLIPS_USED] = len(clips)
+
+    def bind(self) -> Callable[[], int]:
+        """Compile, and return the step as a function without arguments; it holds the arrays."""
+        from nbopt.kernels.cpu.run import bind_step
+
+        elements = int(self.layout.segments[:, t.SEGMENT_SIZE].sum())
+        return bind_step(self.rule, self.dtype, self.layout.normed, self._arrays, elements)
+
+
+def clip_rows(
+    clips: list[GradientClip | None],
+) -> tuple[list[int], list[GradientClip | None]]:
+    """Return the row of the clip table of each group, and the clips by row; row 0 clips nothing.
+
+    Raises
+    ------
+    HyperparameterError
+        If clips of one explicit `group_name` have several limits.
+    """
+    rows: list[int] = []
+    table: list[GradientClip | None] = [None]
+    seen: dict[Any, int] = {}
+    for clip in clips:
+        if clip is None:
+            rows.append(0)
+            continue
+        key: Any = id(clip)
+        if isinstance(clip, ClipGradByGlobalNorm) and clip.group_name != DEFAULT_GROUP:
+            key = clip.group_name
+        row = seen.setdefault(key, len(table))
+        if row == len(table):
+            table.append(clip)
+        held = table[row]
+        assert held is not None
+        if held.columns != clip.columns:
+            raise HyperparameterError(
+                f"clips of group_name={key!r} have limits {held.columns[1]!r} and {clip.columns[1]!r}; "
+                "one norm has one limit"
+            )
+        rows.append(row)
+    return rows, table
