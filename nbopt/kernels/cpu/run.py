@@ -22,7 +22,7 @@ __all__ = ["PARALLEL_FROM", "bind_step"]
 # Elements from which two threads beat one; below, starting them costs more than they save.
 PARALLEL_FROM = 60_000
 
-# Numba's workqueue layer aborts the process when two threads enter it; which layer runs shows after one entry.
+# The workqueue layer aborts the process when two threads enter it; which layer runs shows after one entry.
 _workqueue_lock = threading.Lock()
 _is_child = False
 
