@@ -159,7 +159,7 @@ class Optimizer:
     def _place_group(self, values: Mapping[str, Any], segments: list[int]) -> None:
         where = f"{type(self).__name__} group {len(self._groups)}"
         self._tables.members[segments, t.MEMBER_GROUP] = len(self._groups)
-        values = {"params": values["params"], **values}
+        values = {**values, "params": tuple(values["params"])}
         self._groups.append(ParamGroup(values, self._group_checks, where, self._write_groups))
 
     def _write_groups(self) -> None:
@@ -246,8 +246,8 @@ class Optimizer:
         """
         if grads is not None:
             if isinstance(grads, Mapping):
-                left_out = {p.name: None for p in self.parameters if p.name not in grads}
-                grads = {**grads, **{n: g for n, g in left_out.items() if n in set(self._buffer)}}
+                weights = dict.fromkeys((p._parent or p).name for p in self.parameters)
+                grads = {**weights, **grads}
             self._buffer.set_grads(grads)
         code = self._run()
         if code:
@@ -316,11 +316,7 @@ class Optimizer:
         if loss is not None:
             value = loss() if callable(loss) else loss
             if value is not None:
-                self._last_loss = (
-                    as_number(value, "loss", low=-np.inf, high=np.inf, allow_inf=True)
-                    if not _is_nan(value)
-                    else float("nan")
-                )
+                self._last_loss = _as_loss(value)
         moving = {part for p in chosen if p not in left_out for part in p._moved}
         still = [part for p in own for part in p._moved if part not in moving]
         before = [part._row[t.ATTRIBUTE_TRAINABLE] for part in still]
@@ -486,5 +482,9 @@ class Optimizer:
         )
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+def _as_loss(value: Any) -> float:
+    """Return a loss as a float; NaN and infinities are losses too."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise TypeError(f"loss must be a number, or a callable that returns one, got {value!r}")
+    return float(array.reshape(()))
