@@ -1,4 +1,7 @@
-"""Sphinx configuration: `sphinx-build docs docs/_build/html`."""
+"""Sphinx configuration. `sphinx-build -W --keep-going -b html docs docs/_build/html` needs no network.
+
+`pytest --doctest-glob="*.rst" docs` runs the examples on the pages, `pytest nbopt` those in docstrings.
+"""
 
 from importlib.metadata import version as installed
 
@@ -10,24 +13,18 @@ release = version = installed("nbopt")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "numpydoc",
 ]
-exclude_patterns = ["_build"]
-default_role = "any"
-nitpicky = False
+exclude_patterns = ["_build", "performance-table.rst"]  # the table is included by performance.rst
+templates_path = ["_templates"]
+default_role = "py:obj"  # a link where the name is documented, code elsewhere
 
+autodoc_typehints = "none"  # numpydoc's tables give the types
 autosummary_generate = True
-numpydoc_show_class_members = False  # the class template of autosummary lists them
-numpydoc_xref_param_type = False
-
-intersphinx_mapping = {
-    "python": ("https://docs.python.org/3", None),
-    "numpy": ("https://numpy.org/doc/stable", None),
-    "numba": ("https://numba.readthedocs.io/en/stable", None),
-}
+numpydoc_show_class_members = False  # _templates/autosummary/class.rst lists them
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"nbopt {release}"
+html_static_path = ["_static"]
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": True}

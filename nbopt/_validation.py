@@ -137,6 +137,8 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     """
     if isinstance(value, numbers.Integral):
         value = (value,)
+    if isinstance(value, np.ndarray) and value.ndim != 1:
+        raise TypeError(f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}")
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}")
     return tuple(
@@ -184,13 +186,13 @@ def as_float_array(
         raise ParameterError(f"{what} has shape {array.shape}, but {shape} is needed")
     if array.dtype == dtype:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         cast = array.astype(dtype)
     lost = np.isinf(cast) & ~np.isinf(array)
     if lost.any():
         at = np.unravel_index(int(np.argmax(lost)), lost.shape)
         raise ParameterError(
-            f"{what} does not fit {dtype}: element {tuple(map(int, at))} is {array[at]!r}; "
+            f"{what} does not fit {dtype}: element {tuple(map(int, at))} is {float(array[at]):g}; "
             f"use a float64 buffer or scale it"
         )
     return cast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nbopt._validation import as_flag, as_integer, as_name, as_number, nearest
@@ -81,10 +81,10 @@ class ParamAttr:
                 "need_clip=False to the parameters that it shall leave alone"
             )
         if unknown:
-            fields = ("name", "initializer", "learning_rate", "regularizer", "trainable")
             key = next(iter(unknown))
-            legal = (*fields, "do_model_average", "need_clip")
-            raise TypeError(f"{kind} got an unknown argument {key!r}: {nearest(key, legal)}")
+            legal = [field.name for field in fields(self)]
+            hint = " (WeightNormParamAttr has a dim)" if key == "dim" else ""
+            raise TypeError(f"{kind} got an unknown argument {key!r}{hint}: {nearest(key, legal)}")
         if initializer is not None and not isinstance(initializer, Initializer):
             raise TypeError(f"{kind} initializer must be an Initializer, got {initializer!r}")
         if regularizer is not None and not isinstance(regularizer, Regularizer):
@@ -175,7 +175,7 @@ class WeightNormParamAttr(ParamAttr):
         object.__setattr__(self, "dim", dim)
 
 
-def as_attr(value: Any) -> ParamAttr | None:
+def as_attr(value: Any, label: str) -> ParamAttr | None:
     """Return what `attr=` stands for; None for False, which asks for no parameter at all."""
     if value is None or value is True:
         return ParamAttr()
@@ -190,6 +190,6 @@ def as_attr(value: Any) -> ParamAttr | None:
     if isinstance(value, Regularizer):
         return ParamAttr(regularizer=value)
     raise TypeError(
-        "attr must be None, True, False, a name, an initializer, a regularizer, ParamAttr or "
+        f"{label} must be None, True, False, a name, an initializer, a regularizer, ParamAttr or "
         f"WeightNormParamAttr, got {type(value).__name__} {value!r}"
     )

@@ -137,15 +137,16 @@ class ParameterBuffer(Mapping[str, Parameter]):
         >>> params.create_parameter([3], attr=False) is None
         True
         """
-        record = as_attr(attr)
+        label = "a parameter" if name is None else f"parameter {as_name(name)!r}"
+        record = as_attr(attr, f"attr of {label}")
         if record is None:
             return None
-        as_flag(is_bias, "is_bias")
+        as_flag(is_bias, f"is_bias of {label}")
         if default_initializer is not None and not isinstance(default_initializer, Initializer):
-            raise TypeError(f"default_initializer must be an Initializer, got {default_initializer!r}")
-        if record.name is None and name is None:
-            name = self._automatic_name()
-        full = record.name if record.name is not None else as_name(name)
+            raise TypeError(
+                f"default_initializer of {label} must be an Initializer, got {default_initializer!r}"
+            )
+        full = record.name or name or self._automatic_name(isinstance(record, WeightNormParamAttr))
         sizes = as_shape(shape, full)
         bare = record.renamed(None)
         known = self._parameters.get(full)
@@ -156,10 +157,15 @@ class ParameterBuffer(Mapping[str, Parameter]):
             initializer = Constant(0.0) if is_bias else XavierUniform()
         return self._add(full, sizes, record.renamed(full), initializer)
 
-    def _automatic_name(self) -> str:
-        while f"param_{self._automatic}" in self._parameters:
-            self._automatic += 1
-        return f"param_{self._automatic}"
+    def _automatic_name(self, normed: bool) -> str:
+        while True:
+            name = f"param_{self._automatic}"
+            try:
+                check_free(name, normed, self._parameters, self._derived)
+            except ParameterError:
+                self._automatic += 1
+            else:
+                return name
 
     def _shared(self, known: Parameter, shape: tuple[int, ...], attr: ParamAttr | None) -> Parameter:
         if known.shape != shape:
@@ -201,18 +207,12 @@ class ParameterBuffer(Mapping[str, Parameter]):
         else:
             parameter = Parameter(self, name, shape, attr, "normed")
             magnitude = initial_magnitude(values, dim, name)
-            parameter.weight_v = Parameter(self, f"{name}_v", shape, attr, "direction", values, parameter)
-            parameter.weight_g = Parameter(
-                self,
-                f"{name}_g",
-                magnitude_shape(shape, dim),
-                attr,
-                "magnitude",
-                magnitude,
-                parameter,
+            shape_of_g = magnitude_shape(shape, dim)
+            parameter._parts = (
+                Parameter(self, f"{name}_g", shape_of_g, attr, "magnitude", magnitude, parameter),
+                Parameter(self, f"{name}_v", shape, attr, "direction", values, parameter),
             )
-            for part in parameter._moved:
-                self._derived[part.name] = part
+            self._derived.update({part.name: part for part in parameter._parts})
         self._parameters[name] = parameter
         return parameter
 
@@ -258,9 +258,16 @@ class ParameterBuffer(Mapping[str, Parameter]):
         >>> params["a.bias"].need_clip
         False
         """
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"arrays must be a mapping of names to arrays, got {type(arrays).__name__}")
+        if not isinstance(attrs, Mapping | None):
+            raise TypeError(f"attrs must be a mapping of patterns to attributes, got {type(attrs).__name__}")
         values = {}
-        for name, array in dict(arrays).items():
-            values[as_name(name)] = np.asarray(array)
+        for name, array in arrays.items():
+            try:
+                values[as_name(name)] = np.asarray(array)
+            except ValueError as error:
+                raise ParameterError(f"array {name!r} is no array of numbers: {error}") from error
             if values[name].dtype.kind not in "iuf":
                 raise TypeError(f"array {name!r} must hold real numbers, got dtype {values[name].dtype}")
         if dtype is None:
@@ -268,7 +275,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
             dtype = np.float32 if single and values else np.float64
         records = {}
         for pattern, attr in (attrs or {}).items():
-            records[as_name(pattern, "attribute pattern")] = as_attr(attr)
+            label = f"attribute of pattern {as_name(pattern, 'attribute pattern')!r}"
+            records[pattern] = as_attr(attr, label)
             if not any(fnmatch.fnmatchcase(name, pattern) for name in values):
                 raise ParameterError(f"attribute pattern {pattern!r} matches no array: {', '.join(values)}")
         buffer = cls(dtype=dtype, device=device, seed=0)
@@ -293,6 +301,21 @@ class ParameterBuffer(Mapping[str, Parameter]):
         if self._storage is None:
             self._storage = Storage(self._parameters, self.dtype)
         return self._storage
+
+    def owns(self, array: NDArray[Any]) -> bool:
+        """Whether an array may be a view of this buffer.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> params.owns(params["w"].value), params.owns(params["w"].numpy())
+        (True, False)
+        """
+        storage = self._storage
+        return storage is not None and (
+            np.may_share_memory(array, storage.data) or np.may_share_memory(array, storage.grad)
+        )
 
     @property
     def flat(self) -> NDArray[Any]:
@@ -454,6 +477,9 @@ class ParameterBuffer(Mapping[str, Parameter]):
                 if grad is None
                 else as_float_array(grad, f"gradient of {name!r}", self.dtype, self[name].shape)
             )
+        for name, values in checked.items():
+            if values is not None and self.owns(values):
+                checked[name] = values.copy()
         for name, values in checked.items():
             self[name].grad = values
 

@@ -69,6 +69,10 @@ class GradientClip:
         >>> nb.ClipGradByNorm(1.0)({"w": np.float32([3, 4]), "b": np.float32([9])}, need_clip={"b": False})
         {'w': array([0.5999999 , 0.79999983], dtype=float32), 'b': array([9.], dtype=float32)}
         """
+        if not isinstance(grads, Mapping):
+            raise TypeError(f"grads must be a mapping of names to arrays, got {type(grads).__name__}")
+        if not isinstance(need_clip, Mapping | None):
+            raise TypeError(f"need_clip must be a mapping of names to flags, got {type(need_clip).__name__}")
         arrays = {as_name(name): _as_gradient(name, grad) for name, grad in grads.items()}
         need = dict(need_clip or {})
         for name, flag in need.items():
@@ -128,7 +132,7 @@ class ClipGradByValue(GradientClip):
         return self._kind, math.inf, self.min, self.max
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {name: np.clip(array, self.min, self.max) for name, array in arrays.items()}
+        return {name: np.asarray(np.clip(array, self.min, self.max)) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -231,7 +235,10 @@ def as_clip(value: Any, name: str) -> GradientClip | None:
 
 
 def _as_gradient(name: str, grad: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(grad)
+    try:
+        array = np.asarray(grad)
+    except ValueError as error:
+        raise ParameterError(f"gradient of {name!r} is no array of numbers: {error}") from error
     if array.dtype.kind not in "iuf":
         raise TypeError(f"gradient of {name!r} must hold real numbers, got dtype {array.dtype}")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
@@ -258,9 +265,11 @@ def _limited(array: NDArray[Any], members: Iterable[NDArray[Any]], limit: float)
 
 
 def _scaled(array: NDArray[Any], coefficient: float, scale: float) -> NDArray[Any]:
+    if coefficient == 1.0 and scale == 1.0:
+        return array.copy()
     info = np.finfo(array.dtype)
     normal = coefficient == 0.0 or info.smallest_normal <= coefficient <= info.max
-    with np.errstate(invalid="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         if scale == 1.0 and normal:
             return np.asarray(scalars.scaled(array.dtype.type(coefficient), array))
         wide = scalars.scaled(coefficient, array.astype(np.float64) * scale)
@@ -313,12 +322,9 @@ def clip_grad_norm_(
     as_flag(error_if_nonfinite, "error_if_nonfinite")
     members = sorted(_parameters(params), key=lambda p: p.name)
     grads = [p.grad for p in members]
-    if order == 2.0:
-        mantissa, scale = _magnitude(grads)
-    else:
-        mantissa, scale = _general_norm(grads, order), 1.0
+    mantissa, scale = _magnitude(grads) if order == 2.0 else _general_norm(grads, order)
     total = mantissa * scale
-    if error_if_nonfinite and not math.isfinite(total):
+    if error_if_nonfinite and not math.isfinite(mantissa):
         for parameter, grad in zip(members, grads, strict=True):
             bad = np.flatnonzero(~np.isfinite(grad))
             if bad.size:
@@ -339,13 +345,15 @@ def clip_grad_norm_(
     return float(total)
 
 
-def _general_norm(grads: list[NDArray[Any]], order: float) -> float:
-    """p-norm relative to the largest magnitude, so that no power overflows."""
-    largest = max((float(np.max(np.abs(g))) for g in grads if g.size), default=0.0)
+def _general_norm(grads: list[NDArray[Any]], order: float) -> tuple[float, float]:
+    """Return (m, scale), the p-norm being m * scale, formed relative to the largest magnitude."""
+    largest = float(np.max([np.max(np.abs(g)) for g in grads if g.size], initial=0.0))
+    scale = scalars.UP if largest > 1e150 else scalars.DOWN if 0.0 < largest < 1e-150 else 1.0
     if order == math.inf or largest == 0.0 or not math.isfinite(largest):
-        return largest
-    powers = (float(np.sum((np.abs(g.astype(np.float64)) / largest) ** order)) for g in grads)
-    return float(largest * math.fsum(powers) ** (1.0 / order))
+        return largest, 1.0
+    with np.errstate(all="ignore"):
+        powers = (float(np.sum((np.abs(g.astype(np.float64)) / largest) ** order)) for g in grads)
+        return float(largest / scale * math.fsum(powers) ** (1.0 / order)), scale
 
 
 def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], clip_value: float) -> None:

@@ -49,7 +49,8 @@ def check_free(
     for suffix in STATE_SUFFIXES:
         stem = name.removesuffix(f".{suffix}")
         entries = [f"{part}.{suffix}" for part in moved if f"{part}.{suffix}" in parameters]
-        if stem != name and (stem in parameters or stem in derived):
+        owner = parameters.get(stem) or derived.get(stem)
+        if stem != name and owner is not None and owner.weight_v is None:
             entries.append(name)
         if entries:
             raise ParameterError(

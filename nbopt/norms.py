@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -67,16 +66,9 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
     dim = as_integer(dim, "dim", error=ParameterError)
     if not 0 <= dim < values.ndim:
         raise ParameterError(f"dim is the kept axis, 0 <= dim < {values.ndim}, got {dim}")
-    squares = slice_sums(values, values, dim)[0]
-    norms: NDArray[np.float64] = np.sqrt(squares)
-    if values.dtype == np.float64:
-        # Slices whose squares leave the safe range are summed again over an exact power of two.
-        for wrong, scale in ((squares < 1e-280, scalars.UP), (~(squares <= 1e300), scalars.DOWN)):
-            if wrong.any():
-                with np.errstate(over="ignore", under="ignore"):
-                    rescaled = values * scale
-                    again = np.sqrt(slice_sums(rescaled, rescaled, dim)[0]) / scale
-                norms[wrong] = again[wrong]
+    squares, _, _, powers, _ = slice_sums(values, values, dim)
+    with np.errstate(over="ignore"):
+        norms: NDArray[np.float64] = np.sqrt(squares) / powers
     return norms
 
 
@@ -95,15 +87,17 @@ def _work(shape: tuple[int, ...], dim: int | None) -> tuple[tuple[int, int, int]
     """Return (outer, slices, inner) and the work space of the sums."""
     outer, slices, inner = as_slices(shape, dim)
     rows = -(-outer // tables.ROW_BLOCK) if outer > 1 else 0
-    return (outer, slices, inner), np.zeros((3, slices)), np.empty((3, rows * slices * inner))
+    return (outer, slices, inner), np.ones((5, slices)), np.empty((3, rows * slices * inner))
 
 
 def slice_sums(v: NDArray[Any], d: NDArray[Any], dim: int | None) -> NDArray[np.float64]:
-    """Return the sums of v*v, v*d and d*d of each slice along the kept axis, shape (3, slices)."""
+    """Return the sums of v*v, v*d, d*d of each slice, and their powers of two: (5, slices)."""
     from nbopt.kernels.cpu import arrays, compile_array
 
     cut, sums, tiles = _work(v.shape, dim)
-    if v.size:
+    if not v.size:
+        sums[:3] = 0.0
+    else:
         flat = (np.ascontiguousarray(a).reshape(-1) for a in (v, d))
         compile_array(arrays.slice_sums, v.dtype)(*flat, *cut, sums, tiles)
     result: NDArray[np.float64] = sums
@@ -156,7 +150,8 @@ def initial_magnitude(v: NDArray[Any], dim: int | None, name: str) -> NDArray[An
             f"({zero.size} of {norms.size} slices); use an initializer that draws non-zero values, "
             f"or a plain ParamAttr"
         )
-    g = norms.astype(v.dtype).reshape(shape)
-    if not np.isfinite(g).all() and np.isfinite(v).all() and math.isfinite(float(norms.max())):
-        raise ParameterError(f"parameter {name!r}: the norm {norms.max():g} does not fit {v.dtype}")
+    with np.errstate(all="ignore"):
+        g = norms.astype(v.dtype).reshape(shape)
+    if not np.isfinite(g).all() and np.isfinite(v).all():
+        raise ParameterError(f"parameter {name!r}: a norm of its slices exceeds the range of {v.dtype}")
     return g

@@ -62,22 +62,21 @@ class Parameter:
         parent: Parameter | None = None,
     ):
         self._buffer = buffer
-        self.name = name
-        self.shape = shape
-        self.attr = attr
+        self._name = name
+        self._shape = shape
+        self._attr = attr
         self._role = role
         self._parent = parent
         self._initial = initial  # the value until the buffer is laid out
         self._views: tuple[NDArray[Any], NDArray[Any]] | None = None
-        self.weight_v: Parameter | None = None
-        self.weight_g: Parameter | None = None
+        self._parts: tuple[Parameter, Parameter] | None = None  # the g and v of a normed one
         self._row = np.zeros(t.ATTRIBUTE_COLUMNS)  # becomes a view of the attribute table
         if role != "normed":
             l1, l2 = attr.regularizer.columns if attr.regularizer else (0.0, 0.0)
             self._row[t.ATTRIBUTE_RATE] = attr.learning_rate
             self._row[t.ATTRIBUTE_L1] = l1
             self._row[t.ATTRIBUTE_L2] = l2
-            self._row[t.ATTRIBUTE_HAS_REGULARIZER] = attr.regularizer is not None
+            self._row[t.ATTRIBUTE_REGULARIZER] = _regularizer_kind(attr.regularizer)
             self._row[t.ATTRIBUTE_NEED_CLIP] = attr.need_clip
             self._row[t.ATTRIBUTE_TRAINABLE] = attr.trainable
             self._row[t.ATTRIBUTE_PRESENT] = 1.0
@@ -89,6 +88,31 @@ class Parameter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_buffer, (self._buffer, self.name)
+
+    @property
+    def name(self) -> str:
+        """Name, unique in the buffer."""
+        return self._name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of value and gradient."""
+        return self._shape
+
+    @property
+    def attr(self) -> ParamAttr:
+        """The record that it was created with; the attributes themselves may have been set since."""
+        return self._attr
+
+    @property
+    def weight_g(self) -> Parameter | None:
+        """The magnitude of a weight-normed parameter, else None."""
+        return self._parts[0] if self._parts else None
+
+    @property
+    def weight_v(self) -> Parameter | None:
+        """The direction of a weight-normed parameter, else None."""
+        return self._parts[1] if self._parts else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -113,9 +137,7 @@ class Parameter:
     @property
     def _moved(self) -> tuple[Parameter, ...]:
         """The parameters that an optimizer moves for this one: itself, or its g and v."""
-        if self.weight_g is not None and self.weight_v is not None:
-            return self.weight_g, self.weight_v
-        return (self,)
+        return self._parts or (self,)
 
     # --- values
 
@@ -165,11 +187,11 @@ class Parameter:
         """
         values = as_float_array(array, f"value of {self.name!r}", self.dtype, self.shape)
         if self._role == "normed":
-            assert self.weight_g is not None
-            assert self.weight_v is not None
+            assert self._parts is not None
+            g, v = self._parts
             magnitude = norms.initial_magnitude(values, self.dim, self.name)
-            self.weight_g._store(magnitude)
-            self.weight_v._store(values)
+            g._store(magnitude)
+            v._store(values)
             self._recompose()
         else:
             self._store(values)
@@ -188,9 +210,9 @@ class Parameter:
             np.copyto(self._buffer._seal().writable(self), self._composed())
 
     def _composed(self) -> NDArray[Any]:
-        assert self.weight_g is not None
-        assert self.weight_v is not None
-        return norms.compose(self.weight_v._current(), self.weight_g._current(), self.dim)
+        assert self._parts is not None
+        g, v = self._parts
+        return norms.compose(v._current(), g._current(), self.dim)
 
     def _current(self) -> NDArray[Any]:
         """The value, laid out or not; not to be written."""
@@ -213,10 +235,11 @@ class Parameter:
         return self._current().copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        value = self._current()
-        if copy is False and dtype is not None and np.dtype(dtype) != value.dtype:
-            raise ValueError(f"{self.name!r} is {value.dtype}; {dtype} needs a copy")
-        return np.array(value, dtype=dtype, copy=copy is not False)
+        if copy is not False:
+            return np.array(self._current(), dtype=dtype)
+        if dtype is not None and np.dtype(dtype) != self.dtype:
+            raise ValueError(f"{self.name!r} is {self.dtype}; {np.dtype(dtype)} needs a copy")
+        return self.value
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.value.__dlpack__(**options)
@@ -252,9 +275,9 @@ class Parameter:
     def _computed_grad(self) -> NDArray[Any]:
         parent = self._parent
         assert parent is not None
-        assert parent.weight_g is not None
-        assert parent.weight_v is not None
-        dv, dg = norms.backward(parent.weight_v.value, parent.weight_g.value, parent.grad, parent.dim)
+        assert parent._parts is not None
+        g, v = parent._parts
+        dv, dg = norms.backward(v.value, g.value, parent.grad, parent.dim)
         grad = dv if self._role == "direction" else dg
         grad.flags.writeable = False
         return grad
@@ -307,10 +330,10 @@ class Parameter:
     @property
     def regularizer(self) -> Regularizer | None:
         """Stands in place of the group's and the optimizer's weight decay; None leaves those."""
-        if not self._column(t.ATTRIBUTE_HAS_REGULARIZER):
-            return None
-        l1 = self._column(t.ATTRIBUTE_L1)
-        return L1Decay(l1) if l1 else L2Decay(self._column(t.ATTRIBUTE_L2))
+        kind = self._column(t.ATTRIBUTE_REGULARIZER)
+        if kind == t.REGULARIZER_L1:
+            return L1Decay(self._column(t.ATTRIBUTE_L1))
+        return L2Decay(self._column(t.ATTRIBUTE_L2)) if kind == t.REGULARIZER_L2 else None
 
     @regularizer.setter
     def regularizer(self, value: Regularizer | None) -> None:
@@ -319,7 +342,7 @@ class Parameter:
         l1, l2 = value.columns if value else (0.0, 0.0)
         self._set_columns(t.ATTRIBUTE_L1, l1)
         self._set_columns(t.ATTRIBUTE_L2, l2)
-        self._set_columns(t.ATTRIBUTE_HAS_REGULARIZER, float(value is not None))
+        self._set_columns(t.ATTRIBUTE_REGULARIZER, _regularizer_kind(value))
 
     @property
     def need_clip(self) -> bool:
@@ -360,3 +383,9 @@ class Parameter:
 
 def _of_buffer(buffer: ParameterBuffer, name: str) -> Parameter:
     return buffer[name]
+
+
+def _regularizer_kind(regularizer: Regularizer | None) -> int:
+    if regularizer is None:
+        return t.REGULARIZER_NONE
+    return t.REGULARIZER_L1 if isinstance(regularizer, L1Decay) else t.REGULARIZER_L2

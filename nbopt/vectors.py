@@ -47,6 +47,8 @@ def scatter(buffer: ParameterBuffer, x: ArrayLike, what: str, space: str, frozen
         raise ParameterError("gradients of g and v are computed; write dL/dw with space='effective'")
     sizes = [part.size for part in parts]
     values = as_float_array(x, f"vector of {what}s", buffer.dtype, (sum(sizes),))
+    if parts and buffer.owns(values):
+        values = values.copy()
     pieces = (
         [
             piece.reshape(part.shape)

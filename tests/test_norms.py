@@ -24,7 +24,7 @@ def log2(n):
 
 
 def check(found, arrays, additions):
-    """|found - norm| <= (additions/2 + 1) 2**-53 norm, decided in integers; non-finite only above the range."""
+    """|found - norm| <= (additions/2 + 1) 2**-53 norm, in integers; infinite only above the range."""
     total = exact_squares(arrays)
     unit = 2**54
     margin = additions + 2
@@ -109,8 +109,8 @@ def test_within_the_bound(kind, dtype):
 
 SHAPES = [
     *((7,), (300,), (1,), (0,)),
-    *((5, 7), (700, 3), (3, 9000), (1, 6), (6, 1), (0, 3), (3, 0)),
-    *((4, 5, 6), (600, 3, 2), (2, 3, 5000), (1, 1, 9), (257, 4, 33)),
+    *((5, 7), (700, 3), (3, 1500), (1, 6), (6, 1), (0, 3), (3, 0)),
+    *((4, 5, 6), (600, 3, 2), (2, 3, 700), (1, 1, 9), (257, 4, 33)),
     *((3, 4, 5, 2), (2, 2, 2, 2), (30, 1, 9, 40)),
 ]
 
@@ -280,7 +280,7 @@ def test_finite_extremes_are_finite():
         (["a"], None, TypeError, "real numbers"),
         (None, None, TypeError, "object"),
         (np.array(["2020-01-01"], "datetime64[D]"), None, TypeError, "datetime64"),
-        ([[1.0], [2.0, 3.0]], None, ValueError, ""),
+        ([[1.0], [2.0, 3.0]], None, ValueError, "sequence"),
         ([[1.0]], 2, ParameterError, "0 <= dim < 2, got 2"),
         ([[1.0]], -1, ParameterError, "got -1"),
         (1.0, 0, ParameterError, "got 0"),

@@ -71,10 +71,8 @@ class Binder:
         code = template.__code__
         if template in _ELEMENTWISE or getattr(template, "is_rule", False):
             code = storage_literals(code, self._dtype)
-        self._record(template.__name__, code.co_code, code.co_varnames, template.__defaults__)
+        self._record(template.__name__, template.__defaults__, *_code_texts(code))
         namespace = dict(template.__globals__)
-        for constant in _constants(code):
-            self._record(constant)
         for name in _global_names(code):
             if name in self._replacements:
                 namespace[name] = self._bound(name, self._replacements[name])
@@ -119,22 +117,17 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def _constants(code: types.CodeType) -> Iterator[Any]:
-    for part in _codes(code):
-        for constant in part.co_consts:
-            if not isinstance(constant, (types.CodeType, str)):
-                yield constant
-
-
 def _global_names(code: types.CodeType) -> list[str]:
     return sorted({name for part in _codes(code) for name in part.co_names})
 
 
 def _code_texts(code: types.CodeType) -> Iterator[Any]:
+    """What a code object computes, without its names of files and its line numbers."""
     for part in _codes(code):
         yield part.co_code
-        yield part.co_names
-        yield tuple(c for c in part.co_consts if not isinstance(c, types.CodeType))
+        yield part.co_names, part.co_varnames, part.co_freevars
+        # The first constant may be the docstring.
+        yield tuple(c for c in part.co_consts if not isinstance(c, (types.CodeType, str)))
 
 
 def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeType:
@@ -148,8 +141,15 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
     >>> [type(c).__name__ for c in code.co_consts if c is not None]
     ['float32']
     """
-    constants = tuple(dtype.type(c) if type(c) is float else c for c in code.co_consts)
-    return code.replace(co_consts=constants)
+
+    def stored(constant: Any) -> Any:
+        if type(constant) is float:
+            return dtype.type(constant)
+        if type(constant) is tuple:
+            return tuple(map(stored, constant))
+        return constant
+
+    return code.replace(co_consts=tuple(map(stored, code.co_consts)))
 
 
 def adaptors(rule: Rule) -> dict[str, Function]:

@@ -12,21 +12,23 @@ import math
 from nbopt.kernels.intrinsics import elements, integers, reals
 from nbopt.kernels.scalars import (
     SHRINK,
+    bin_square,
     clip_coefficient,
-    direction_square,
+    direction_norm,
     inverse_norm,
     is_normal,
     magnitude_of,
+    power_for,
     rounded,
     storage,
 )
 from nbopt.kernels.tables import (
-    ATTRIBUTE_HAS_REGULARIZER,
     ATTRIBUTE_L1,
     ATTRIBUTE_L2,
     ATTRIBUTE_NEED_CLIP,
     ATTRIBUTE_PRESENT,
     ATTRIBUTE_RATE,
+    ATTRIBUTE_REGULARIZER,
     ATTRIBUTE_TRAINABLE,
     ATTRIBUTES,
     BAD_SEGMENT,
@@ -57,6 +59,7 @@ from nbopt.kernels.tables import (
     COEFFICIENTS,
     CONSECUTIVE,
     COUNTERS,
+    DERIVED_GRADIENT,
     GROUP_CLIP,
     GROUP_L1,
     GROUP_L2,
@@ -77,9 +80,11 @@ from nbopt.kernels.tables import (
     PARTIALS,
     RATES,
     REFUSED,
+    SEGMENT_DERIVED,
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
     SEGMENT_KIND,
+    SEGMENT_OUTER,
     SEGMENT_PARTIAL,
     SEGMENT_PARTIALS,
     SEGMENT_PARTNER,
@@ -89,9 +94,11 @@ from nbopt.kernels.tables import (
     SEGMENT_TILE,
     SEGMENTS,
     SKIPPED,
+    SLICE_ALPHA,
+    SLICE_BETA,
     SLICE_DD,
-    SLICE_FACTOR,
-    SLICE_SCALE,
+    SLICE_POWER_D,
+    SLICE_POWER_V,
     SLICE_SLOPE,
     SLICE_VD,
     SLICE_VV,
@@ -157,21 +164,41 @@ def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
             pairwise(tiles, q, tile + first, 1, inner)
 
 
+def scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d):
+    """Sums of v*v, v*d, d*d of one slice, over v and d times exact powers of two."""
+    vv, vd, dd = 0.0, 0.0, 0.0
+    for r in range(outer):
+        row_vv, row_vd, row_dd = 0.0, 0.0, 0.0
+        for i in range(inner):
+            a = float(v[v_start + r * step + i]) * power_v
+            e = float(d[d_start + r * step + i]) * power_d
+            row_vv += a * a
+            row_vd += a * e
+            row_dd += e * e
+        vv += row_vv
+        vd += row_vd
+        dd += row_dd
+    return vv, vd, dd
+
+
+def rescued_products(vv, vd, dd, v, v_start, d, d_start, outer, step, inner):
+    """(vv, vd, dd, power_v, power_d): the sums of a slice, formed again where float64 squares are unsafe."""
+    if BIN_TO - BIN_FROM == 1:
+        return vv, vd, dd, 1.0, 1.0
+    power_v, power_d = power_for(vv), power_for(dd)
+    if power_v != 1.0 or power_d != 1.0:
+        vv, vd, dd = scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d)
+    return vv, vd, dd, power_v, power_d
+
+
 def fold_slices(s, tables):
     """Sums of each slice of a v to its scalars, and to the squares of dL/dv and dL/dg."""
-    segments, slices, tiles = (
-        integers(tables, SEGMENTS),
-        reals(tables, SLICES),
-        reals(tables, TILES),
-    )
+    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
     attributes, partials = reals(tables, ATTRIBUTES), reals(tables, PARTIALS)
     trainable = elements(tables, TRAINABLE, storage)
+    direction = elements(tables, DERIVED_GRADIENT, storage)
     partner = segments[s, SEGMENT_PARTNER]
-    count, inner, tile = (
-        segments[s, SEGMENT_SLICES],
-        segments[s, SEGMENT_INNER],
-        segments[s, SEGMENT_TILE],
-    )
+    count, inner, tile = segments[s, SEGMENT_SLICES], segments[s, SEGMENT_INNER], segments[s, SEGMENT_TILE]
     tiled = segments[s, SEGMENT_ROW_BLOCKS] > 0
     if tiled:
         fold_columns(3, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
@@ -180,24 +207,45 @@ def fold_slices(s, tables):
         if tiled:
             for q in range(3):
                 slices[k, SLICE_VV + q] = tiles[q, tile + j * inner]
-        vv, vd, dd = slices[k, SLICE_VV], slices[k, SLICE_VD], slices[k, SLICE_DD]
+        vv, vd, dd, power_v, power_d = rescued_products(
+            slices[k, SLICE_VV],
+            slices[k, SLICE_VD],
+            slices[k, SLICE_DD],
+            trainable,
+            segments[s, SEGMENT_START] + j * inner,
+            direction,
+            segments[s, SEGMENT_DERIVED] + j * inner,
+            segments[s, SEGMENT_OUTER],
+            count * inner,
+            inner,
+        )
         magnitude = float(trainable[segments[partner, SEGMENT_START] + j])
-        scale = inverse_norm(vv)
-        slope = scale * vd
-        factor = magnitude * scale
-        slices[k, SLICE_SCALE] = scale
-        slices[k, SLICE_SLOPE] = slope
-        slices[k, SLICE_FACTOR] = factor
+        inverse = inverse_norm(vv)
+        alpha = magnitude * inverse
+        slope = vd * inverse
+        slices[k, SLICE_POWER_V] = power_v
+        slices[k, SLICE_POWER_D] = power_d
+        slices[k, SLICE_ALPHA] = alpha
+        slices[k, SLICE_BETA] = slope * inverse
+        slices[k, SLICE_SLOPE] = slope / power_d
         if vv == 0.0:
             integers(tables, COUNTERS)[0, ZERO_SLICES] += 1
         if dd != 0.0:
             attributes[s, ATTRIBUTE_PRESENT] = 1.0
             attributes[partner, ATTRIBUTE_PRESENT] = 1.0
-        square, slope_square = math.nan, math.nan
+        norm, slope_norm = math.nan, math.nan
         if math.isfinite(magnitude + vv + vd + dd):
-            square, slope_square = direction_square(factor, dd, slope), slope * slope
-        partials[MIDDLE, segments[s, SEGMENT_PARTIAL] + j] = square
-        partials[MIDDLE, segments[partner, SEGMENT_PARTIAL] + j] = slope_square
+            norm, slope_norm = direction_norm(alpha, dd, slope) * power_v / power_d, slope / power_d
+        write_square(norm, segments[s, SEGMENT_PARTIAL] + j, partials)
+        write_square(slope_norm, segments[partner, SEGMENT_PARTIAL] + j, partials)
+
+
+def write_square(value, column, partials):
+    """Write the square of a number as a partial sum."""
+    if BIN_TO - BIN_FROM == 1:
+        partials[MIDDLE, column] = value * value
+    else:
+        partials[0, column], partials[1, column], partials[2, column] = bin_square(value)
 
 
 def fold_segment(s, measured, tables):
@@ -308,7 +356,7 @@ def fold_coefficients(s, tables):
     elif kind == CLIP_VALUE:
         low, high = clips[clip, CLIP_LOW], clips[clip, CLIP_HIGH]
     l1, l2 = groups[group, GROUP_L1], groups[group, GROUP_L2]
-    if attributes[s, ATTRIBUTE_HAS_REGULARIZER] != 0.0:
+    if attributes[s, ATTRIBUTE_REGULARIZER] != 0.0:
         l1, l2 = attributes[s, ATTRIBUTE_L1], attributes[s, ATTRIBUTE_L2]
     factor = rescale * coefficient
     bounded = low > -math.inf or high < math.inf

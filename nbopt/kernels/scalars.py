@@ -20,6 +20,7 @@ SMALLEST_SUBNORMAL = 2.0**-149
 # Exact powers of two that bring a float64 square into range (contract N2).
 UP = 2.0**600
 DOWN = 2.0**-600
+TINY = 2.0**-1022
 
 
 def storage_constants(dtype: np.dtype) -> dict[str, object]:
@@ -113,17 +114,45 @@ def clip_coefficient(norm, scale, limit, shrink):
     `shrink` keeps what is rounded afterwards below the limit. (1, 1) at or below the limit. No epsilon:
     limit 0 gives 0, limit inf and norm 0 change nothing.
     """
-    if norm <= limit / scale:
+    if norm <= limit / scale or limit == math.inf:
         return 1.0, 1.0
-    return limit * shrink / norm, 1.0 / scale
+    coefficient = limit * shrink / norm
+    whole = coefficient / scale
+    if scale == 1.0 or abs(whole) >= TINY:
+        return whole, 1.0
+    return coefficient, 1.0 / scale
 
 
-def direction_square(factor, dd, slope):
-    """|dL/dv|^2 = (g/|v|)^2 (d.d - (v.d/|v|)^2), never below 0 by rounding; NaN stays NaN."""
+def direction_norm(alpha, dd, slope):
+    """|dL/dv| = |g/|v|| sqrt(d.d - (v.d/|v|)^2), never below 0 by rounding; NaN stays NaN."""
     rest = dd - slope * slope
     if rest < 0.0:
         rest = 0.0
-    return factor * factor * rest
+    return abs(alpha) * math.sqrt(rest)
+
+
+def is_safe(square):
+    """Whether a sum of squares is far enough from both ends of float64 that none was lost (contract N2)."""
+    return square >= 1e-280 and square <= 1e300
+
+
+def power_for(square):
+    """The exact power of two to multiply numbers by whose sum of squares came out as `square`."""
+    if is_safe(square):
+        return 1.0
+    return UP if square < 1e-280 else DOWN
+
+
+def bin_square(value):
+    """The square of a number by exponent bin, (low, middle, high)."""
+    square = value * value
+    power = power_for(square)
+    scaled_square = (value * power) * (value * power)
+    if power == 1.0:
+        return 0.0, square, 0.0
+    if power == UP:
+        return scaled_square, 0.0, 0.0
+    return 0.0, 0.0, scaled_square
 
 
 def inverse_norm(square):

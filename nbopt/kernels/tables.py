@@ -50,12 +50,14 @@ SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(3)  # a run of elements, whole contiguo
     CHUNK_COLUMNS,
 ) = range(7)
 
+REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 = range(3)
+
 # float64, owned by the buffer: the attributes of one segment.
 (
     ATTRIBUTE_RATE,  # multiplies the learning rate
     ATTRIBUTE_L1,
     ATTRIBUTE_L2,
-    ATTRIBUTE_HAS_REGULARIZER,  # l1 and l2 stand in place of the group's
+    ATTRIBUTE_REGULARIZER,  # REGULARIZER_*; if any, l1 and l2 stand in place of the group's
     ATTRIBUTE_NEED_CLIP,
     ATTRIBUTE_TRAINABLE,
     ATTRIBUTE_PRESENT,  # its gradient has been written
@@ -116,11 +118,13 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     SLICE_VV,  # sums of v*v, v*d, d*d, with d = dL/dw
     SLICE_VD,
     SLICE_DD,
-    SLICE_SCALE,  # 1 / |v|, 0 for a zero slice
-    SLICE_SLOPE,  # dL/dg = v.d / |v|
-    SLICE_FACTOR,  # g / |v|
+    SLICE_POWER_V,  # exact powers of two that v and d were multiplied by in these sums and in what
+    SLICE_POWER_D,  # follows; 1 but for float64 outside the safe range of squares
+    SLICE_ALPHA,  # g / |v|
+    SLICE_BETA,  # v.d / |v|^2
+    SLICE_SLOPE,  # dL/dg = v.d / |v|, of v and d themselves
     SLICE_COLUMNS,
-) = range(7)
+) = range(9)
 
 # int64, owned by the optimizer: one row.
 (

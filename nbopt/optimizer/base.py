@@ -22,7 +22,7 @@ from nbopt.kernels.rules import Rule
 from nbopt.optimizer import nonfinite as refused
 from nbopt.optimizer import state
 from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value
-from nbopt.optimizer.specs import as_specs, segments_of_groups
+from nbopt.optimizer.specs import as_specs, check_disjoint
 from nbopt.optimizer.tables import Tables, clip_rows
 from nbopt.parameter import Parameter
 
@@ -97,6 +97,11 @@ class Optimizer:
             )
         if name is not None:
             as_name(name, f"{kind} name")
+        if not isinstance(nonfinite, str):
+            raise TypeError(
+                f"{kind} nonfinite must be one of {', '.join(_GUARDS)}, got {type(nonfinite).__name__} "
+                f"{nonfinite!r}"
+            )
         if nonfinite not in _GUARDS:
             raise HyperparameterError(
                 f"{kind} nonfinite must be one of {', '.join(_GUARDS)}, got {nonfinite!r}"
@@ -141,8 +146,9 @@ class Optimizer:
         guard: int,
     ) -> None:
         """Allocate every table once, from checked values."""
-        segments = segments_of_groups(buffer, groups)
-        clip_rows([group["grad_clip"] for group in groups])  # refuses what cannot be one clip
+        # Everything that can be refused is, before the buffer is laid out.
+        check_disjoint(groups)
+        clip_rows([group["grad_clip"] for group in groups])
         self.name = name
         self._rule = rule
         self._buffer = buffer
@@ -152,12 +158,14 @@ class Optimizer:
         self._last_loss: float | None = None
         self._tables = Tables(rule, buffer, rate, guard)
         self._run: Callable[[], int] = self._first_run
-        for group, members in zip(groups, segments, strict=True):
-            self._place_group(group, members)
+        for group in groups:
+            self._place_group(group)
         self._write_groups()
 
-    def _place_group(self, values: Mapping[str, Any], segments: list[int]) -> None:
+    def _place_group(self, values: Mapping[str, Any]) -> None:
         where = f"{type(self).__name__} group {len(self._groups)}"
+        segment_of = self._buffer._seal().segment_of
+        segments = [segment_of[part.name] for p in values["params"] for part in p._moved]
         self._tables.members[segments, t.MEMBER_GROUP] = len(self._groups)
         values = {**values, "params": tuple(values["params"])}
         self._groups.append(ParamGroup(values, self._group_checks, where, self._write_groups))
@@ -197,9 +205,9 @@ class Optimizer:
             "params": specs[0]["params"],
         }
         held = [{"params": g["params"]} for g in self._groups]
-        segments = segments_of_groups(buffer, [*held, values])[-1]
+        check_disjoint([*held, values])
         clip_rows([*(g["grad_clip"] for g in self._groups), values["grad_clip"]])
-        self._place_group(values, segments)
+        self._place_group(values)
         self._write_groups()
 
     # --- the step
@@ -245,6 +253,8 @@ class Optimizer:
         array([0.5, 2.5])
         """
         if grads is not None:
+            if self._tables.counters[t.BUSY]:
+                self._refused(t.CONCURRENT)
             if isinstance(grads, Mapping):
                 weights = dict.fromkeys((p._parent or p).name for p in self.parameters)
                 grads = {**weights, **grads}
@@ -337,10 +347,14 @@ class Optimizer:
         own = {p.name: p for p in self.parameters}
         if isinstance(items, (str, Parameter)):
             items = [items]
+        if not isinstance(items, Iterable):
+            raise TypeError(f"{what} must be parameters or names, got {type(items).__name__} {items!r}")
         found = []
         for item in items:
-            name = item.name if isinstance(item, Parameter) else item
-            if own.get(name) is None or (isinstance(item, Parameter) and own[name] is not item):
+            if not isinstance(item, (str, Parameter)):
+                raise TypeError(f"{what} must hold parameters or names, got {type(item).__name__} {item!r}")
+            name = item if isinstance(item, str) else item.name
+            if name not in own or (isinstance(item, Parameter) and own[name] is not item):
                 raise ParameterError(f"{what}: {name!r} is none of this optimizer's parameters")
             found.append(own[name])
         return found

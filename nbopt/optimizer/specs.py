@@ -8,7 +8,7 @@ from typing import Any
 from nbopt.buffer import ParameterBuffer, as_parameters
 from nbopt.errors import ParameterError
 
-__all__ = ["as_specs", "segments_of_groups"]
+__all__ = ["as_specs", "check_disjoint"]
 
 
 def as_specs(parameters: Any, kind: str) -> tuple[ParameterBuffer, list[dict[str, Any]]]:
@@ -43,20 +43,13 @@ def as_specs(parameters: Any, kind: str) -> tuple[ParameterBuffer, list[dict[str
     return specs[0]["params"][0]._buffer, specs
 
 
-def segments_of_groups(buffer: ParameterBuffer, groups: list[dict[str, Any]]) -> list[list[int]]:
-    """Return the segments of each group, refusing one that is in two."""
-    index = {name: s for s, name in enumerate(buffer._seal().layout.names)}
-    owner: dict[int, int] = {}
-    result = []
+def check_disjoint(groups: list[dict[str, Any]]) -> None:
+    """Refuse a parameter that is in two groups, whole or in part."""
+    owner: dict[str, int] = {}
     for number, group in enumerate(groups):
-        segments = []
         for parameter in group["params"]:
             for part in parameter._moved:
-                s = index[part.name]
-                if owner.setdefault(s, number) != number:
+                if owner.setdefault(part.name, number) != number:
                     raise ParameterError(
-                        f"parameter {parameter.name!r} is in group {owner[s]} and in group {number}"
+                        f"parameter {parameter.name!r} is in group {owner[part.name]} and in group {number}"
                     )
-                segments.append(s)
-        result.append(segments)
-    return result

@@ -58,8 +58,9 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     entries = _entries(opt)
     legal = [*entries, "rule", "learning_rate", *_COUNTERS]
     problems = []
-    if saved.get("rule", opt._rule.name) != opt._rule.name:
-        problems.append(f"it belongs to the rule {saved['rule']!r}, not {opt._rule.name!r}")
+    rule = saved.get("rule", opt._rule.name)
+    if not isinstance(rule, str) or rule != opt._rule.name:
+        problems.append(f"it belongs to the rule {rule!r}, not {opt._rule.name!r}")
     if strict:
         missing = [key for key in legal if key not in saved]
         unexpected = [key for key in saved if key not in legal]
@@ -78,11 +79,11 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
             if view is not None:
                 arrays.append((view, _as_accumulator(opt, key, saved[key], view)))
             elif segment >= 0:
-                steps.append((segment, as_integer(saved[key], key, low=0)))
+                steps.append((segment, _as_count(saved[key], key)))
             elif key == "learning_rate":
                 scalars_[key] = as_number(saved[key], key, low=0.0)
             else:
-                scalars_[key] = as_integer(saved[key], key, low=0)
+                scalars_[key] = _as_count(saved[key], key)
         except (NboptError, TypeError, ValueError) as error:
             problems.append(str(error))
     if problems:
@@ -102,8 +103,18 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     opt._tables.counters[t.STATUS] = 0
 
 
+def _as_count(value: Any, key: str) -> int:
+    count = as_integer(value, key, low=0)
+    if count >= 2**63:
+        raise StateDictError(f"{key}: {count} is no count")
+    return count
+
+
 def _as_accumulator(opt: Optimizer, key: str, value: Any, view: NDArray[Any]) -> NDArray[Any]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise StateDictError(f"{key}: no array of numbers ({error})") from error
     if array.dtype != view.dtype or array.shape != view.shape:
         raise StateDictError(
             f"{key}: got {array.dtype} of shape {array.shape}, need {view.dtype} of shape {view.shape}"

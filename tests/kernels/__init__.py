@@ -1,7 +1,8 @@
-"""What the tests of kernels, norms and clips share: exact sums of squares, and Python in another process."""
+"""What tests of kernels, norms and clips share: exact sums, random gradients, Python in another process."""
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -55,6 +56,18 @@ def bits(value: Any) -> tuple[Any, ...]:
     """Shape, dtype and bytes: equal for equal bits."""
     array = np.asarray(value)
     return array.shape, array.dtype.str, array.tobytes()
+
+
+def draw(rng: np.random.Generator, dtype: Any) -> dict[str, np.ndarray]:
+    """Up to five arrays of any shape and scale, in an order of names that is not the sorted one."""
+    info = np.finfo(dtype)
+    scale = np.exp2(rng.uniform(math.log2(float(info.smallest_normal)) / 2, math.log2(float(info.max)) - 5))
+    grads = {}
+    for name in rng.permutation(list("abcde"))[: rng.integers(1, 6)]:
+        shape = tuple(int(n) for n in rng.integers(0, 40, rng.integers(0, 3)))
+        spread = np.exp2(rng.uniform(-30, 0, shape)) if rng.random() < 0.5 else 1.0
+        grads[str(name)] = np.asarray(rng.standard_normal(shape) * spread * scale).astype(dtype)
+    return grads
 
 
 def python(*arguments: str, cwd: Path = ROOT, **environment: str) -> str:

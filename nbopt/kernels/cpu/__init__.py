@@ -29,6 +29,7 @@ _CALLED = frozenset(
     {
         fold.fold_columns,
         fold.fold_slices,
+        fold.scaled_products,
         reduce.product_sums,
         reduce.slice_products,
         reduce.slice_squares,

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from nbopt.kernels.cpu.reduce import bin_sums, slice_products, tile_products
-from nbopt.kernels.cpu.update import write_slice
-from nbopt.kernels.fold import fold_columns, pairwise
+from nbopt.kernels.cpu.update import wide_tangent, write_slice
+from nbopt.kernels.fold import fold_columns, pairwise, rescued_products
 from nbopt.kernels.intrinsics import borrow
 from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent
 from nbopt.kernels.tables import (
@@ -32,30 +32,31 @@ def array_squares(x, partials):
 
 
 def slice_sums(v, d, outer, slices, inner, out, tiles):
-    """Sums of v*v, v*d, d*d of each slice of an array seen as (outer, slices, inner).
+    """Sums of v*v, v*d, d*d of each slice of (outer, slices, inner), and the powers of two of v and d.
 
-    Into the columns of `out` (3, slices) where `outer` is 1; else per row block and column into `tiles`
-    (3, row blocks * columns), and from there, folded, into `out`.
+    Into the columns of `out` (5, slices). `tiles` (3, row blocks * slices * inner) is work space where `outer`
+    is not 1.
     """
     v, d = borrow(v), borrow(d)
-    if outer == 1:
-        for j in range(slices):
-            vv, vd, dd = slice_products(v, j * inner, d, j * inner, inner)
-            out[0, j] = vv
-            out[1, j] = vd
-            out[2, j] = dd
-        return
     columns = slices * inner
-    for row in range(0, outer, ROW_BLOCK):
-        rows = min(ROW_BLOCK, outer - row)
-        for first in range(0, columns, TILE_WIDTH):
-            at = row * columns + first
-            width = min(TILE_WIDTH, columns - first)
-            tile_products(v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first)
-    fold_columns(3, 0, columns, inner, (outer + ROW_BLOCK - 1) // ROW_BLOCK, tiles)
-    for q in range(3):
-        for j in range(slices):
-            out[q, j] = tiles[q, j * inner]
+    if outer > 1:
+        for row in range(0, outer, ROW_BLOCK):
+            rows = min(ROW_BLOCK, outer - row)
+            for first in range(0, columns, TILE_WIDTH):
+                at = row * columns + first
+                width = min(TILE_WIDTH, columns - first)
+                tile_products(v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first)
+        fold_columns(3, 0, columns, inner, (outer + ROW_BLOCK - 1) // ROW_BLOCK, tiles)
+    for j in range(slices):
+        at = j * inner
+        vv, vd, dd = 0.0, 0.0, 0.0
+        if outer == 1:
+            vv, vd, dd = slice_products(v, at, d, at, inner)
+        else:
+            vv, vd, dd = tiles[0, at], tiles[1, at], tiles[2, at]
+        out[0, j], out[1, j], out[2, j], out[3, j], out[4, j] = rescued_products(
+            vv, vd, dd, v, at, d, at, outer, columns, inner
+        )
 
 
 def compose(v, g, outer, slices, inner, w, sums, tiles):
@@ -64,24 +65,24 @@ def compose(v, g, outer, slices, inner, w, sums, tiles):
     for run in range(outer * slices):
         j = run % slices
         factor = np.float64(g[j]) * inverse_norm(sums[0, j])
-        write_slice(w, v, run * inner, (run + 1) * inner, factor)
+        write_slice(w, v, run * inner, (run + 1) * inner, factor, sums[3, j])
 
 
 def backward(v, g, d, outer, slices, inner, dv, dg, sums, tiles):
     """dL/dv and dL/dg from d = dL/dw."""
     slice_sums(v, d, outer, slices, inner, sums, tiles)
-    for j in range(slices):
-        dg[j] = storage(sums[1, j] * inverse_norm(sums[0, j]))
     for run in range(outer * slices):
         j = run % slices
-        scale = inverse_norm(sums[0, j])
-        alpha = np.float64(g[j]) * scale
-        beta = sums[1, j] * scale * scale
+        inverse = inverse_norm(sums[0, j])
+        power_v, power_d = sums[3, j], sums[4, j]
+        slope = sums[1, j] * inverse
+        alpha, beta = np.float64(g[j]) * inverse, slope * inverse
+        dg[j] = storage(slope / power_d)
         begin, end = run * inner, (run + 1) * inner
-        if is_normal(alpha) and is_normal(beta):
+        if power_v == 1.0 and power_d == 1.0 and is_normal(alpha) and is_normal(beta):
             near, far = storage(alpha), storage(beta)
             for i in range(begin, end):
                 dv[i] = tangent(near, far, d[i], v[i])
         else:
             for i in range(begin, end):
-                dv[i] = storage(tangent(alpha, beta, np.float64(d[i]), np.float64(v[i])))
+                dv[i] = storage(wide_tangent(alpha, beta, d[i], v[i], power_v, power_d))

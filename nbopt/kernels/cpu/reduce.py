@@ -13,7 +13,7 @@ import numpy as np
 
 from nbopt.kernels.fold import is_measured
 from nbopt.kernels.intrinsics import elements, integers, prefetch, reals, stack
-from nbopt.kernels.scalars import DOWN, UP, storage
+from nbopt.kernels.scalars import DOWN, UP, is_safe, power_for, storage
 from nbopt.kernels.tables import (
     BLOCK,
     CHUNK_FIRST,
@@ -115,9 +115,9 @@ def bins_of_single(x, start, size):
 def bins_of_double(x, start, size):
     """Sum of squares of a float64 block, by exponent bin; formed again where it left the safe range."""
     middle = square_sum(x, start, size)
-    if middle >= 1e-280 and middle <= 1e300:
+    if is_safe(middle):
         return 0.0, middle, 0.0
-    if middle < 1e-280:
+    if power_for(middle) == UP:
         if any_nonzero(x, start, size):
             return scaled_square_sum(x, start, size, UP), 0.0, 0.0
         return 0.0, 0.0, 0.0

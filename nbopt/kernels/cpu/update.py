@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbopt.kernels.cpu.reduce import slice_squares, tile_products
-from nbopt.kernels.fold import fold_columns
+from nbopt.kernels.fold import fold_columns, rescued_products
 from nbopt.kernels.intrinsics import elements, integers, reals
 from nbopt.kernels.scalars import (
     clamp,
@@ -56,8 +56,10 @@ from nbopt.kernels.tables import (
     SEGMENT_START,
     SEGMENT_TILE,
     SEGMENTS,
-    SLICE_FACTOR,
-    SLICE_SCALE,
+    SLICE_ALPHA,
+    SLICE_BETA,
+    SLICE_POWER_D,
+    SLICE_POWER_V,
     SLICE_SLOPE,
     SLICES,
     SPAN_PLAIN,
@@ -109,30 +111,23 @@ def update_direction(param, direction, rows, first, count, step, s, k, tables):
     """Move the elements of slice `k` of a v, or a stretch of them, `step` apart."""
     coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
     fixed = constants(tables, s)
-    alpha = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE] * slices[k, SLICE_FACTOR]
-    beta = slices[k, SLICE_SLOPE] * slices[k, SLICE_SCALE]
+    factor = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE]
+    alpha, beta = factor * slices[k, SLICE_ALPHA], slices[k, SLICE_BETA]
+    power_v, power_d = slices[k, SLICE_POWER_V], slices[k, SLICE_POWER_D]
     l2 = storage(coefficients[s, COEFFICIENT_L2])
-    if coefficients[s, COEFFICIENT_GENERAL] == 0.0 and is_normal(alpha) and is_normal(beta):
+    normal = power_v == 1.0 and power_d == 1.0 and is_normal(alpha) and is_normal(beta)
+    if normal and coefficients[s, COEFFICIENT_GENERAL] == 0.0:
         near, far = storage(alpha), storage(beta)
         for r in range(count):
             i = first + r * step
-            advance(
-                i,
-                param,
-                rows,
-                ridge(tangent(near, far, direction[i], param[i]), param[i], l2),
-                fixed,
-            )
+            advance(i, param, rows, ridge(tangent(near, far, direction[i], param[i]), param[i], l2), fixed)
         return
-    low, high = (
-        storage(coefficients[s, COEFFICIENT_LOW]),
-        storage(coefficients[s, COEFFICIENT_HIGH]),
-    )
+    low, high = storage(coefficients[s, COEFFICIENT_LOW]), storage(coefficients[s, COEFFICIENT_HIGH])
     l1 = storage(coefficients[s, COEFFICIENT_L1])
     for r in range(count):
         i = first + r * step
-        value = storage(tangent(alpha, beta, np.float64(direction[i]), np.float64(param[i])))
-        value = clamp(value, low, high)
+        value = wide_tangent(alpha, beta, direction[i], param[i], power_v, power_d)
+        value = clamp(storage(value), low, high)
         advance(i, param, rows, lasso(ridge(value, param[i], l2), param[i], l1), fixed)
 
 
@@ -154,15 +149,27 @@ def update_magnitude(j, s, tables):
     return np.float64(param[0])
 
 
-def write_slice(w, v, begin, end, factor):
-    """w = factor v from `begin` to `end`."""
-    if is_normal(factor):
+def wide_tangent(alpha, beta, direction, v, power_v, power_d):
+    """dL/dv in float64, over v and d times exact powers of two."""
+    value = tangent(alpha, beta, np.float64(direction) * power_d, np.float64(v) * power_v)
+    return value * power_v / power_d
+
+
+def composing_factor(magnitude, square, v, start, outer, step, inner):
+    """(factor, power): w = factor (power v) of the slice whose sum of squares is `square`."""
+    square, _, _, power, _ = rescued_products(square, square, square, v, start, v, start, outer, step, inner)
+    return magnitude * inverse_norm(square), power
+
+
+def write_slice(w, v, begin, end, factor, power):
+    """w = factor (power v) from `begin` to `end`."""
+    if power == 1.0 and is_normal(factor):
         rounded = storage(factor)
         for i in range(begin, end):
             w[i] = recomposed(rounded, v[i])
     else:
         for i in range(begin, end):
-            w[i] = storage(recomposed(factor, np.float64(v[i])))
+            w[i] = storage(recomposed(factor, np.float64(v[i]) * power))
 
 
 def update_rows(first, end, s, tables):
@@ -178,8 +185,11 @@ def update_rows(first, end, s, tables):
             direction = elements(tables, DERIVED_GRADIENT, storage)[derived : derived + inner]
             rows = accumulator_rows(tables, begin, begin + inner)
             update_direction(param, direction, rows, 0, inner, 1, s, k, tables)
-        factor = update_magnitude(j, s, tables) * inverse_norm(slice_squares(param, 0, inner))
-        write_slice(elements(tables, DERIVED, storage)[derived : derived + inner], param, 0, inner, factor)
+        magnitude = update_magnitude(j, s, tables)
+        square = slice_squares(param, 0, inner)
+        factor, power = composing_factor(magnitude, square, param, 0, 1, inner, inner)
+        w = elements(tables, DERIVED, storage)[derived : derived + inner]
+        write_slice(w, param, 0, inner, factor, power)
 
 
 def update_tile(first, start, size, s, tables):
@@ -243,9 +253,6 @@ def recompose_tiles(tables):
         )
         first = segments[s, SEGMENT_FIRST_SLICE]
         fold_columns(1, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
-        for j in range(count):
-            scale = inverse_norm(tiles[0, tile + j * inner])
-            slices[first + j, SLICE_FACTOR] = update_magnitude(j, s, tables) * scale
         begin, derived, size = (
             segments[s, SEGMENT_START],
             segments[s, SEGMENT_DERIVED],
@@ -253,5 +260,15 @@ def recompose_tiles(tables):
         )
         w = elements(tables, DERIVED, storage)[derived : derived + size]
         v = elements(tables, TRAINABLE, storage)[begin : begin + size]
-        for run in range(segments[s, SEGMENT_OUTER] * count):
-            write_slice(w, v, run * inner, (run + 1) * inner, slices[first + run % count, SLICE_FACTOR])
+        outer = segments[s, SEGMENT_OUTER]
+        for j in range(count):
+            magnitude = update_magnitude(j, s, tables)
+            square = tiles[0, tile + j * inner]
+            slices[first + j, SLICE_ALPHA], slices[first + j, SLICE_POWER_V] = composing_factor(
+                magnitude, square, v, j * inner, outer, count * inner, inner
+            )
+        for run in range(outer * count):
+            k = first + run % count
+            write_slice(
+                w, v, run * inner, (run + 1) * inner, slices[k, SLICE_ALPHA], slices[k, SLICE_POWER_V]
+            )

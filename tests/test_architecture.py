@@ -1,0 +1,282 @@
+"""The house rules, read from the source: who may import whom, sizes of files, and a light first import."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import nbopt as nb
+from tests.kernels import ROOT, python
+
+PACKAGE = Path(nb.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 450
+MAY_BE_LONGER = {"initializer.py"}
+
+ids = {"ids": lambda path: path.relative_to(PACKAGE).as_posix()}
+every_file = pytest.mark.parametrize("path", FILES, **ids)
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_name(path): path for path in FILES}
+
+
+def imports(path, typing_too=False):
+    """Every module that a file imports, also inside functions; without those for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing_too:
+            node.body.clear()
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package.pop()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                is_module = inner in NAMES or (base == "nbopt" and alias.name not in vars(nb))
+                found.add(inner if is_module else base)
+    return found
+
+
+def inside(name, *rooms):
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+def of_package(path):
+    return {name for name in imports(path) if inside(name, "nbopt")}
+
+
+def room(*rooms):
+    return [path for name, path in NAMES.items() if inside(name, *rooms)]
+
+
+# --- who may import whom --------------------------------------------------------------------------
+
+
+def test_imports_are_found():
+    """The reader of sources sees what is there, in functions too, and not what only type checkers see."""
+    assert "nbopt.kernels.tables" in imports(PACKAGE / "norms.py")
+    assert "nbopt.kernels.cpu.arrays" in imports(PACKAGE / "norms.py")
+    assert "nbopt.kernels.cpu.run" in set().union(*(imports(path) for path in room("nbopt.optimizer")))
+    assert "nbopt.buffer" not in imports(PACKAGE / "__init__.py")
+    assert "nbopt.buffer" in imports(PACKAGE / "__init__.py", typing_too=True)
+
+
+@pytest.mark.parametrize("path", room("nbopt.kernels"), **ids)
+def test_kernels_know_nothing_of_the_rest(path):
+    """Only one name comes from outside: the version, a part of every fingerprint."""
+    outside = {name for name in of_package(path) if not inside(name, "nbopt.kernels")}
+    assert outside <= {"nbopt"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nbopt"
+    }
+    assert used <= {"__version__"}
+
+
+LOW_ROOMS = ["parameter", "buffer", "layout", "clip", "attr", "errors", "regularizer", "initializer", "norms"]
+LOW_ROOMS += ["storage", "naming", "vectors", "summary", "_validation"]
+
+
+@pytest.mark.parametrize("path", [PACKAGE / f"{name}.py" for name in LOW_ROOMS], **ids)
+def test_parameters_know_nothing_of_optimizers(path):
+    assert not [name for name in of_package(path) if inside(name, "nbopt.optimizer", "nbopt.demo")]
+
+
+@pytest.mark.parametrize(
+    "path", [PACKAGE / "layout.py", PACKAGE / "errors.py", PACKAGE / "_validation.py"], **ids
+)
+def test_the_lowest_rooms_stand_alone(path):
+    """Geometry knows the columns, checks know the errors, and errors know nothing."""
+    allowed = {"layout.py": {"nbopt.kernels.tables"}, "errors.py": set(), "_validation.py": {"nbopt.errors"}}
+    assert of_package(path) <= allowed[path.name]
+
+
+@every_file
+def test_nothing_imports_the_command_line(path):
+    if path.name not in ("__main__.py", "demo.py"):
+        assert not [name for name in of_package(path) if inside(name, "nbopt.__main__", "nbopt.demo")]
+
+
+def test_guests_use_public_names_alone():
+    """What imitates or serves another library stands on what every user has."""
+    for path in room("nbopt.compat", "nbopt.interop"):
+        others = {n for n in of_package(path) if not inside(n, "nbopt.compat", "nbopt.interop")}
+        assert not {n for n in others if inside(n, "nbopt.kernels") or "._" in n}, path
+
+
+# --- one place for each tool ----------------------------------------------------------------------
+
+
+def words(path):
+    """Names, attributes and strings that a file uses, apart from docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield from node.name.split(".")
+
+
+@every_file
+def test_only_the_cpu_backend_says_prange(path):
+    if not inside(module_name(path), "nbopt.kernels.cpu"):
+        assert "prange" not in words(path)
+
+
+@every_file
+def test_only_intrinsics_use_llvmlite(path):
+    if module_name(path) != "nbopt.kernels.intrinsics":
+        assert not [name for name in imports(path, typing_too=True) if inside(name, "llvmlite")]
+
+
+@every_file
+def test_only_a_cuda_backend_may_import_numba_cuda(path):
+    if not inside(module_name(path), "nbopt.kernels.cuda"):
+        assert not [
+            name for name in imports(path, typing_too=True) if inside(name, "numba.cuda", "numba_cuda")
+        ]
+
+
+@every_file
+def test_only_kernels_import_numba(path):
+    if not inside(module_name(path), "nbopt.kernels"):
+        allowed = {"__main__.py", "demo.py"}  # they show its version and threads
+        assert path.name in allowed or not [n for n in imports(path) if inside(n, "numba")]
+
+
+@every_file
+def test_fastmath_is_contraction_alone(path):
+    source = path.read_text(encoding="utf-8")
+    assert source.count("fastmath") == source.count('["fastmath"] = {"contract"}')
+
+
+def test_the_places_above_exist():
+    assert "prange" in words(PACKAGE / "kernels" / "cpu" / "step.py")
+    assert "llvmlite" in imports(PACKAGE / "kernels" / "intrinsics.py")
+    assert not [path for path in FILES if "cuda" in path.parts]
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@every_file
+def test_a_file_can_be_read_in_one_sitting(path):
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert (lines > LONGEST) == (path.relative_to(PACKAGE).as_posix() in MAY_BE_LONGER)
+
+
+@every_file
+def test_a_file_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+# --- the first import -----------------------------------------------------------------------------
+
+HEAVY = [
+    "numba",
+    "llvmlite",
+    "numpy",
+    "scipy",
+    "torch",
+    "jax",
+    "matplotlib",
+    "tqdm",
+    "sklearn",
+    "safetensors",
+]
+LISTED = "import sys; import nbopt; {}; sys.stdout.write(' '.join(sorted(sys.modules)))"
+
+
+def modules(then="pass"):
+    """What is in sys.modules after the import of the package and one more statement."""
+    return set(python("-c", LISTED.format(then)).split())
+
+
+def test_the_import_is_light():
+    loaded = modules()
+    assert "nbopt" in loaded
+    assert not [name for name in loaded if inside(name, *HEAVY)]
+
+
+def test_a_model_loads_no_peer_and_no_driver():
+    """numba, numpy and scipy are what the kernels need; nothing else comes with them."""
+    made = "params = nbopt.ParameterBuffer.from_arrays({'w': [1.0]})"
+    loaded = modules(f"{made}; nbopt.optimizer.SGD(0.1, parameters=params)")
+    assert "nbopt.optimizer" in loaded
+    peers = [name for name in HEAVY if name not in ("numba", "llvmlite", "numpy", "scipy")]
+    assert not [name for name in loaded if inside(name, *peers, "numba_cuda", "nbopt.demo")]
+
+
+def test_a_checkout_works_that_is_not_installed(tmp_path):
+    """-S leaves out site-packages, where an installed copy would be."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import nbopt; print(nbopt.__version__, len(dir(nbopt)) > 10)"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [nb.__version__, "True"], done.stderr
+
+
+# --- public names ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", nb.__all__)
+def test_public_names_are_reachable_and_explained(name):
+    """Classes and functions show an example; the examples themselves are run as doctests."""
+    value = getattr(nb, name)
+    text = inspect.getdoc(value)
+    assert text
+    if not inspect.ismodule(value) and not (inspect.isclass(value) and issubclass(value, Exception)):
+        assert "\nExamples\n--------\n" in text
+
+
+def test_public_names_are_sorted_listed_and_no_others():
+    assert nb.__all__ == sorted(nb.__all__)
+    assert set(nb.__all__) <= set(dir(nb))
+    with pytest.raises(AttributeError, match="no attribute 'optimiser'"):
+        _ = nb.optimiser
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        alias.asname or alias.name
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ImportFrom)
+        for alias in n.names
+    }
+    assert set(nb.__all__) <= seen
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"nbopt.__main__"}))
+def test_every_module_lists_names_that_exist(name):
+    module = importlib.import_module(name)
+    assert [public for public in getattr(module, "__all__", []) if not hasattr(module, public)] == []
+
+
+def test_the_version_is_stated_once():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project.get("version", nb.__version__) == nb.__version__
+    assert "version" in project or "version" in project["dynamic"]
