@@ -139,11 +139,14 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
         value = (value,)
     if isinstance(value, np.ndarray) and value.ndim != 1:
         raise TypeError(f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}")
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, set, frozenset, dict)) or not isinstance(value, Iterable):
         raise TypeError(f"shape of parameter {name!r} must be a sequence of integers, got {_show(value)}")
-    return tuple(
+    shape = tuple(
         as_integer(size, f"shape of parameter {name!r}", low=0, error=ParameterError) for size in value
     )
+    if len(shape) > 32 or math.prod(shape) >= 2**48:
+        raise ParameterError(f"shape of parameter {name!r} is beyond any memory: {_show(shape)}")
+    return shape
 
 
 def as_float_array(

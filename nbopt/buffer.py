@@ -463,6 +463,8 @@ class ParameterBuffer(Mapping[str, Parameter]):
         >>> params.to_vector("grad")
         array([0.5, 0.5])
         """
+        if grads is None:
+            raise TypeError("grads must be a mapping of names to gradients, or a vector, got None")
         if not isinstance(grads, Mapping):
             self.from_vector(grads, what="grad")
             return

@@ -132,7 +132,8 @@ class ClipGradByValue(GradientClip):
         return self._kind, math.inf, self.min, self.max
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {name: np.asarray(np.clip(array, self.min, self.max)) for name, array in arrays.items()}
+        assert self.min is not None
+        return {name: _bounded(array, self.min, self.max) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,12 @@ def as_clip(value: Any, name: str) -> GradientClip | None:
         f"{name} must be None, ClipGradByValue, ClipGradByNorm or ClipGradByGlobalNorm, got "
         f"{type(value).__name__} {value!r}"
     )
+
+
+def _bounded(array: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # a bound beyond the dtype bounds nothing
+        bounds = array.dtype.type(low), array.dtype.type(high)
+    return np.asarray(np.clip(array, *bounds))
 
 
 def _as_gradient(name: str, grad: ArrayLike) -> NDArray[Any]:
@@ -334,9 +341,7 @@ def clip_grad_norm_(
                     parameter.name,
                     index,
                 )
-    for parameter, grad in zip(members, grads, strict=True):
-        if not grad.flags.writeable:
-            raise ParameterError(f"the gradient of {parameter.name!r} is computed; clip that of its weight")
+    _check_writable(members)
     for grad in grads:
         shrink = scalars.storage_constants(grad.dtype)["SHRINK"]
         coefficient, factor = scalars.clip_coefficient(mantissa, scale, limit, shrink)
@@ -375,11 +380,16 @@ def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], 
     array([ 1. , -0.5])
     """
     bound = as_number(clip_value, "clip_value", low=0.0, allow_inf=True)
-    for parameter in _parameters(params):
-        grad = parameter.grad
-        if not grad.flags.writeable:
+    members = _parameters(params)
+    _check_writable(members)
+    for parameter in members:
+        parameter.grad[...] = _bounded(parameter.grad, -bound, bound)
+
+
+def _check_writable(members: Iterable[Parameter]) -> None:
+    for parameter in members:
+        if not parameter.grad.flags.writeable:
             raise ParameterError(f"the gradient of {parameter.name!r} is computed; clip that of its weight")
-        np.clip(grad, -bound, bound, out=grad)
 
 
 def _parameters(params: Any) -> list[Parameter]:

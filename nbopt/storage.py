@@ -86,6 +86,8 @@ def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float32 or float64."""
+    if dtype is None:
+        raise TypeError("dtype must be float32 or float64, got None")
     try:
         kind: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:

@@ -8,6 +8,7 @@ everything reached, because Numba's disk cache sees neither globals, callees nor
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import inspect
 import types
@@ -57,45 +58,48 @@ class Binder:
         self._lift = lift
         self._replacements = dict(replacements)
         self._dtype = dtype
-        self._lifted: dict[int, Any] = {}
+        self._lifted: dict[tuple[int, bool], Any] = {}
         self._templates: list[Function] = []  # keeps the ids above alive
         self._hash = hashlib.sha256(f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode())
 
     def bind(self, template: types.FunctionType) -> types.FunctionType:
         """Return a copy of `template` with its global names bound, not compiled, named by the fingerprint."""
-        copy = self._copy(template)
+        copy = self._copy(template, False)
         copy.__name__ = copy.__qualname__ = f"{template.__name__}_{self._hash.hexdigest()[:16]}"
         return copy
 
-    def _copy(self, template: types.FunctionType) -> types.FunctionType:
+    def _copy(self, template: types.FunctionType, elementwise: bool) -> types.FunctionType:
+        """Bind one function; what an element-wise one calls is element-wise."""
         code = template.__code__
-        if template in _ELEMENTWISE or getattr(template, "is_rule", False):
+        elementwise = elementwise or template in _ELEMENTWISE or hasattr(template, "is_rule")
+        if elementwise:
             code = storage_literals(code, self._dtype)
         self._record(template.__name__, template.__defaults__, *_code_texts(code))
         namespace = dict(template.__globals__)
         for name in _global_names(code):
             if name in self._replacements:
-                namespace[name] = self._bound(name, self._replacements[name])
+                namespace[name] = self._bound(name, self._replacements[name], elementwise)
             elif name in namespace:
-                namespace[name] = self._bound(name, namespace[name])
+                namespace[name] = self._bound(name, namespace[name], elementwise)
         cells = template.__closure__
         if cells:
             for name, cell in zip(code.co_freevars, cells, strict=True):
-                self._bound(name, cell.cell_contents)
+                self._bound(name, cell.cell_contents, elementwise)
         copy = types.FunctionType(code, namespace, template.__name__, template.__defaults__, cells)
         copy.__module__ = template.__module__
         return copy
 
-    def _bound(self, name: str, value: Any) -> Any:
+    def _bound(self, name: str, value: Any, elementwise: bool) -> Any:
         """Compile `value` if it is a plain function; record whatever it is."""
         value = getattr(value, "py_func", value)  # a dispatcher of the user's is bound like a plain function
         if isinstance(value, types.FunctionType):
-            if id(value) not in self._lifted:
+            key = id(value), elementwise
+            if key not in self._lifted:
                 self._templates.append(value)
-                self._lifted[id(value)] = self._lift(self._copy(value), value)
+                self._lifted[key] = self._lift(self._copy(value, elementwise), value)
             else:
                 self._record(name, value.__name__)
-            return self._lifted[id(value)]
+            return self._lifted[key]
         if isinstance(value, types.ModuleType):
             self._record(name, value.__name__, getattr(value, "__version__", ""))
         elif hasattr(value, "_defn"):  # an intrinsic
@@ -131,15 +135,17 @@ def _code_texts(code: types.CodeType) -> Iterator[Any]:
 
 
 def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeType:
-    """Return `code` with its float literals in the storage dtype, so that they do not widen an expression.
+    """Return `code` with its numeric literals in the storage dtype, so that they do not widen an expression.
+
+    The integer exponent of a power stays one: ``x**2`` is a product.
 
     Examples
     --------
     >>> import numpy as np
     >>> from nbopt.kernels.bind import storage_literals
-    >>> code = storage_literals((lambda x: 0.5 * x).__code__, np.dtype("float32"))
-    >>> [type(c).__name__ for c in code.co_consts if c is not None]
-    ['float32']
+    >>> code = storage_literals((lambda x: (1 - 0.5 * x) ** 2).__code__, np.dtype("float32"))
+    >>> sorted(type(c).__name__ for c in code.co_consts if c is not None)
+    ['float', 'float32', 'float32', 'int', 'int']
     """
 
     def stored(constant: Any) -> Any:
@@ -149,7 +155,22 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
             return tuple(map(stored, constant))
         return constant
 
-    return code.replace(co_consts=tuple(map(stored, code.co_consts)))
+    constants, raw = list(code.co_consts), bytearray(code.co_code)
+    instructions = list(dis.get_instructions(code))
+    for this, following in zip(instructions, [*instructions[1:], None], strict=True):
+        if this.opname not in ("LOAD_CONST", "LOAD_SMALL_INT"):
+            continue
+        is_exponent = following is not None and following.argrepr in ("**", "**=")
+        value = stored(this.argval)
+        if type(value) is int and not is_exponent:
+            value = dtype.type(value)
+        if value is this.argval or (value == this.argval and type(value) is type(this.argval)):
+            continue
+        if len(constants) > 255:
+            raise TypeError(f"{code.co_name} has too many constants for an update rule")
+        raw[this.offset], raw[this.offset + 1] = dis.opmap["LOAD_CONST"], len(constants)
+        constants.append(value)
+    return code.replace(co_consts=tuple(constants), co_code=bytes(raw))
 
 
 def adaptors(rule: Rule) -> dict[str, Function]:

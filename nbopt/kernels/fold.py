@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from nbopt.kernels.intrinsics import elements, integers, reals
+from nbopt.kernels.intrinsics import elements, integers, reals, stack
 from nbopt.kernels.scalars import (
     SHRINK,
     bin_square,
@@ -54,6 +54,7 @@ from nbopt.kernels.tables import (
     COEFFICIENT_L1,
     COEFFICIENT_L2,
     COEFFICIENT_LOW,
+    COEFFICIENT_RESCALE,
     COEFFICIENT_SCALE,
     COEFFICIENT_SQUARE,
     COEFFICIENTS,
@@ -112,6 +113,8 @@ from nbopt.kernels.tables import (
 )
 
 MIDDLE = 1
+LEVELS = 48  # of a pairwise tree: more than the logarithm of any number of blocks
+RUN = 32  # elements added one after the other in a rescued sum
 # Binding sets these: the exponent bins in use (float32 needs the middle one alone), and weight norm or none.
 BIN_FROM, BIN_TO = 0, BINS
 NORMED = True
@@ -132,6 +135,15 @@ def pairwise(values, row, start, stride, count):
             values[row, start + half * stride] = values[row, start + (count - 1) * stride]
         count = half + count % 2
     return values[row, start] if count == 1 else 0.0
+
+
+def close_subtrees(sums, depth, blocks, last):
+    """Join the finished subtrees on top of the stack `sums`; the tree is the one of `pairwise`."""
+    while depth > 1 and (blocks % 2 == 0 or last):
+        depth -= 1
+        sums[depth - 1] += sums[depth]
+        blocks //= 2
+    return depth
 
 
 def is_moved(s, tables):
@@ -166,19 +178,31 @@ def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
 
 def scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d):
     """Sums of v*v, v*d, d*d of one slice, over v and d times exact powers of two."""
-    vv, vd, dd = 0.0, 0.0, 0.0
+    vv, vd, dd = stack(LEVELS), stack(LEVELS), stack(LEVELS)
+    sums = stack(3)
+    depth, count = 0, 0
+    for q in range(3):
+        sums[q] = 0.0
     for r in range(outer):
-        row_vv, row_vd, row_dd = 0.0, 0.0, 0.0
         for i in range(inner):
             a = float(v[v_start + r * step + i]) * power_v
             e = float(d[d_start + r * step + i]) * power_d
-            row_vv += a * a
-            row_vd += a * e
-            row_dd += e * e
-        vv += row_vv
-        vd += row_vd
-        dd += row_dd
-    return vv, vd, dd
+            sums[0] += a * a
+            sums[1] += a * e
+            sums[2] += e * e
+            count += 1
+            last = count == outer * inner
+            if count % RUN == 0 or last:
+                vv[depth] = sums[0]
+                vd[depth] = sums[1]
+                dd[depth] = sums[2]
+                runs = (count + RUN - 1) // RUN
+                close_subtrees(vv, depth + 1, runs, last)
+                close_subtrees(vd, depth + 1, runs, last)
+                depth = close_subtrees(dd, depth + 1, runs, last)
+                for q in range(3):
+                    sums[q] = 0.0
+    return vv[0], vd[0], dd[0]
 
 
 def rescued_products(vv, vd, dd, v, v_start, d, d_start, outer, step, inner):
@@ -261,7 +285,11 @@ def fold_segment(s, measured, tables):
         total += square
     if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
         attributes[s, ATTRIBUTE_PRESENT] = 1.0
-    coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT] if is_moved(s, tables) else 0.0
+    coefficients[s, COEFFICIENT_ACTIVE] = 0.0
+    if is_moved(s, tables):
+        group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
+        coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT]
+        coefficients[s, COEFFICIENT_RESCALE] = reals(tables, GROUPS)[group, GROUP_RESCALE]
     return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
 
@@ -297,7 +325,7 @@ def clipped_rescale(s, tables):
         return 0.0
     if reals(tables, ATTRIBUTES)[s, ATTRIBUTE_NEED_CLIP] == 0.0:
         return 0.0
-    return abs(reals(tables, GROUPS)[integers(tables, MEMBERS)[s, MEMBER_GROUP], GROUP_RESCALE])
+    return abs(reals(tables, COEFFICIENTS)[s, COEFFICIENT_RESCALE])
 
 
 def fold_clip(r, tables):
@@ -340,7 +368,7 @@ def fold_coefficients(s, tables):
     members, coefficients = integers(tables, MEMBERS), reals(tables, COEFFICIENTS)
     group = members[s, MEMBER_GROUP]
     clip = int(groups[group, GROUP_CLIP])
-    rescale = groups[group, GROUP_RESCALE]
+    rescale = coefficients[s, COEFFICIENT_RESCALE]
     kind = clips[clip, CLIP_KIND] if attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 else 0.0
     coefficient, scale = 1.0, 1.0
     low, high = -math.inf, math.inf

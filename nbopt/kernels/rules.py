@@ -58,7 +58,7 @@ class Rule:
     @property
     def name(self) -> str:
         """Name of the rule, as a state dictionary records it."""
-        return self.function.__name__
+        return self.function.__name__.strip("_")
 
 
 def _sgd(param, grad, lr):

@@ -20,7 +20,8 @@ SMALLEST_SUBNORMAL = 2.0**-149
 # Exact powers of two that bring a float64 square into range (contract N2).
 UP = 2.0**600
 DOWN = 2.0**-600
-TINY = 2.0**-1022
+FAR = 2.0**1000
+TINY = 2.0**-1022  # the smallest normal float64
 
 
 def storage_constants(dtype: np.dtype) -> dict[str, object]:
@@ -109,18 +110,22 @@ def magnitude_of(low, middle, high):
 
 
 def clip_coefficient(norm, scale, limit, shrink):
-    """(c, 1/scale): a product by 1/scale, then by c, brings a norm of `norm * scale` to the limit.
+    """(c, power): a product by a power of two, then by c, brings a norm of `norm * scale` to the limit.
 
     `shrink` keeps what is rounded afterwards below the limit. (1, 1) at or below the limit. No epsilon:
     limit 0 gives 0, limit inf and norm 0 change nothing.
     """
     if norm <= limit / scale or limit == math.inf:
         return 1.0, 1.0
-    coefficient = limit * shrink / norm
-    whole = coefficient / scale
-    if scale == 1.0 or abs(whole) >= TINY:
-        return whole, 1.0
-    return coefficient, 1.0 / scale
+    top = limit * shrink
+    if scale < 1.0:
+        return top / scale / norm, 1.0
+    coefficient = top / norm
+    if coefficient / scale >= TINY or limit == 0.0:
+        return coefficient / scale, 1.0
+    if coefficient >= TINY:
+        return coefficient, 1.0 / scale
+    return top * (FAR / scale) / norm, 1.0 / FAR
 
 
 def direction_norm(alpha, dd, slope):

@@ -109,9 +109,10 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     COEFFICIENT_L1,
     COEFFICIENT_L2,
     COEFFICIENT_SQUARE,  # sum of squares of the gradient before rescale, a column per exponent bin
-    COEFFICIENT_CLIP,  # the clip coefficient, for `clip_coefficients`
+    COEFFICIENT_CLIP,  # the clip coefficient
+    COEFFICIENT_RESCALE,
     COEFFICIENT_RULE,
-) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12)
+) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
 
 # float64, owned by the optimizer: the elements of a normed parameter that share a norm.
 (

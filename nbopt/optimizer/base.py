@@ -191,6 +191,9 @@ class Optimizer:
         2
         """
         kind = type(self).__name__
+        given: Any = group
+        if not isinstance(given, Mapping) or isinstance(given, ParameterBuffer):
+            raise TypeError(f"{kind}: a group is a dictionary with 'params', got {type(given).__name__}")
         buffer, specs = as_specs([group], kind)
         if buffer is not self._buffer:
             raise ParameterError(f"{kind}: the new group's parameters belong to another buffer")
@@ -219,6 +222,8 @@ class Optimizer:
     def compile(self) -> None:
         """Make the machine code now; else the first step does.
 
+        Of a large model this is the serial form; the first step in threads compiles theirs.
+
         Examples
         --------
         >>> import nbopt as nb
@@ -234,7 +239,7 @@ class Optimizer:
         ----------
         grads : mapping of str to array_like, or vector, optional
             Gradients to copy in first, as in `ParameterBuffer.set_grads`. Of a mapping, this optimizer's
-            parameters that it leaves out are absent from the step.
+            parameters that it leaves out become absent.
 
         Raises
         ------

@@ -167,8 +167,7 @@ def grad_norm(opt: Optimizer) -> float | None:
     order = sorted(range(len(names)), key=names.__getitem__)
     rows = opt._tables.coefficients[order]
     active = rows[:, t.COEFFICIENT_ACTIVE] != 0.0
-    groups = opt._tables.members[order, t.MEMBER_GROUP]
-    rescale = np.where(active, np.abs(opt._tables.groups[groups, t.GROUP_RESCALE]), 0.0)
+    rescale = np.where(active, np.abs(rows[:, t.COEFFICIENT_RESCALE]), 0.0)
     largest = float(rescale.max(initial=0.0))
     if largest == 0.0:
         return 0.0

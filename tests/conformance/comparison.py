@@ -1,6 +1,6 @@
 """nbopt under a configuration, and the comparison of two adapters step by step.
 
-An adapter is built from a `Configuration` and has `set_lr(value)`, `edit(name, policy, value)`, `step(grads)`
+An adapter is built from a `Configuration` and has `set_lr(value)`, `edit(name or group, key, value)`, `step(grads)`
 and `values()`: arrays by the keys of a state dict, `w`, `w_g`, `w_v` for values, `w.velocity` for accumulators.
 """
 
@@ -77,8 +77,11 @@ class NbOpt:
     def set_lr(self, value: float) -> None:
         self.opt.set_lr(value)
 
-    def edit(self, name: str, policy: str, value: Any) -> None:
-        setattr(self.params[name], policy, as_regularizer(value) if policy == "regularizer" else value)
+    def edit(self, name: str | int, key: str, value: Any) -> None:
+        if isinstance(name, int):
+            self.opt.param_groups[name].update(self.translated({key: value}))
+        else:
+            setattr(self.params[name], key, as_regularizer(value) if key == "regularizer" else value)
 
     def step(self, grads: Mapping[str, np.ndarray | None]) -> None:
         self.opt.step(grads)
@@ -118,7 +121,9 @@ def clip_in_place(conf: Configuration, norm_type: float, theirs: Any) -> None:
     """`nb.clip_grad_norm_` against `theirs(grads, limit) -> (norm, grads)`, which may add 1e-6 to the norm."""
     rng = np.random.default_rng(conf.seed)
     grads = {name: np.asarray(rng.normal(size=spec.shape), conf.dtype) for name, spec in conf.params.items()}
-    limit = float(rng.uniform(0.1, 3.0) * np.linalg.norm([np.linalg.norm(g) for g in grads.values()], norm_type))
+    limit = float(
+        rng.uniform(0.1, 3.0) * np.linalg.norm([np.linalg.norm(g) for g in grads.values()], norm_type)
+    )
     params = nb.ParameterBuffer.from_arrays(conf.values())
     params.set_grads(grads)
     total = nb.clip_grad_norm_(params, limit, norm_type)

@@ -15,7 +15,19 @@ import numpy as np
 from tests.oracle import Clip, Decay
 
 # Rank 0 to 4; more than a block of 4096 elements, more than a block of 256 rows.
-SHAPES = [(), (1,), (5,), (129,), (4, 3), (3, 1), (300, 17), (2, 3, 2), (4, 1, 70), (2, 2, 3, 2), (1, 2, 1, 3)]
+SHAPES = [
+    (),
+    (1,),
+    (5,),
+    (129,),
+    (4, 3),
+    (3, 1),
+    (300, 17),
+    (2, 3, 2),
+    (4, 1, 70),
+    (2, 2, 3, 2),
+    (1, 2, 1, 3),
+]
 DIMS = [(rank, dim) for rank in range(1, 5) for dim in (*range(rank), None)]
 RATES = [1.0, 0.0, 0.3, 0.5, 2.0]
 MOMENTA = [0.0, 0.5, 0.9, 0.99]
@@ -34,6 +46,7 @@ class Traits:
     policies_in_groups: bool = True  # D2: rate and regularizer of a parameter that is in a group
     decay_in_groups: bool = True  # D2: a group may override any decay, by None too
     joint_norms: bool = True  # D3: clips of one group name are one
+    edit_groups: bool = True  # set values of a group between steps
     float32_numbers: bool = False  # D6: float64 momentum and decay are rounded to float32
     normed: bool = False  # weight norm
 
@@ -47,6 +60,7 @@ PADDLE = Traits(
     policies_in_groups=False,
     decay_in_groups=False,
     joint_norms=False,
+    edit_groups=False,
     float32_numbers=True,
 )
 
@@ -87,7 +101,7 @@ class Configuration:
     absent: dict[int, set[str]] = field(default_factory=dict)
     zero: dict[int, set[str]] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)
-    edits: dict[int, list[tuple[str, str, Any]]] = field(default_factory=dict)
+    edits: dict[int, list[tuple[str | int, str, Any]]] = field(default_factory=dict)  # an int: a group
 
     @property
     def label(self) -> str:
@@ -120,12 +134,6 @@ class Configuration:
             grad = np.asarray(scale * rng.normal(size=spec.shape), self.dtype)
             result[name] = None if name in self.absent.get(t, ()) else grad
         return result
-
-    def group_of(self, name: str) -> dict[str, Any] | None:
-        """The group that holds a parameter: empty where all are in one, None where none holds it."""
-        if self.groups is None:
-            return {}
-        return next((group for group in self.groups if name in group["params"]), None)
 
 
 def table(traits: Traits, count: int) -> list[Configuration]:
@@ -204,6 +212,7 @@ class _Draw:
         rule = self.one_of(self.traits.rules)
         params = self.params(grouped)
         size = sum(int(np.prod(spec.shape)) for spec in params.values())
+        steps = int(self.rng.integers(5, 11))
         options = {"learning_rate": self.number(3e-3, 0.5)} | self.hyper(rule)
         if rule == "Momentum" and self.traits.rescale and self.chance(0.3):
             options["rescale_grad"] = self.number(0.1, 5.0)
@@ -211,7 +220,11 @@ class _Draw:
             options["weight_decay"] = self.decay() if self.chance(0.9) else None
         if self.chance(0.7):
             options["grad_clip"] = self.clip(size)
-        steps = int(self.rng.integers(5, 11))
+        groups = self.groups(rule, list(params), size, options) if grouped else None
+        edits = self.edits(params, steps, grouped) if self.chance(0.4) else {}
+        if groups and self.traits.edit_groups and self.chance(0.4):
+            for t in range(1, steps, 2):
+                edits.setdefault(t, []).append(self.group_edit(rule, len(groups), options))
         return Configuration(
             peer=self.traits.name,
             seed=self.seed,
@@ -220,12 +233,12 @@ class _Draw:
             steps=steps,
             params=params,
             options=options,
-            groups=self.groups(rule, list(params), size, options) if grouped else None,
+            groups=groups,
             grad_scale=self.scale,
             absent=self.names_by_step(params, steps) if self.chance(0.4) else {},
             zero=self.names_by_step(params, steps) if self.chance(0.3) else {},
             rates=self.rates(steps) if self.chance(0.3) else {},
-            edits=self.edits(params, steps, grouped) if self.chance(0.4) else {},
+            edits=edits,
         )
 
     def hyper(self, rule: str) -> dict[str, Any]:
@@ -246,8 +259,10 @@ class _Draw:
             group = {"params": [name for name, i in zip(names, owner, strict=True) if i == index]}
             if self.chance(0.5):
                 group["learning_rate"] = self.one_of(RATES)
-            if rule == "Momentum" and self.chance(0.4):
-                group |= self.hyper(rule)
+            if self.chance(0.5):
+                group |= {key: value for key, value in self.hyper(rule).items() if self.chance(0.7)}
+            if self.traits.rescale and self.chance(0.2):
+                group["rescale_grad"] = self.number(0.1, 5.0)
             if self.chance(0.5):
                 group |= self.group_decay(rule, options.get("weight_decay"))
             if self.chance(0.5):
@@ -275,9 +290,9 @@ class _Draw:
 
     def edits(
         self, params: dict[str, Spec], steps: int, grouped: bool
-    ) -> dict[int, list[tuple[str, str, Any]]]:
+    ) -> dict[int, list[tuple[str | int, str, Any]]]:
         """Policies set between steps, of a weight-normed parameter sometimes only those of its g or v."""
-        result: dict[int, list[tuple[str, str, Any]]] = {}
+        result: dict[int, list[tuple[str | int, str, Any]]] = {}
         for _ in range(self.rng.integers(1, 5)):
             name = self.one_of(list(params))
             if params[name].normed and self.chance(0.5):
@@ -285,3 +300,9 @@ class _Draw:
             key, value = self.one_of(list(self.policies(grouped).items()))
             result.setdefault(int(self.rng.integers(1, steps)), []).append((name, key, value))
         return result
+
+    def group_edit(self, rule: str, groups: int, options: dict[str, Any]) -> tuple[int, str, Any]:
+        values = {"learning_rate": self.one_of(RATES), "weight_decay": self.one_of([None, self.decay()])}
+        values |= self.hyper(rule) | {"grad_clip": self.one_of([None, options.get("grad_clip")])}
+        key = self.one_of(list(values))
+        return int(self.rng.integers(groups)), key, values[key]

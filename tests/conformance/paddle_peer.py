@@ -71,12 +71,12 @@ class Paddle:
     def set_lr(self, value: float) -> None:
         self.opt.set_lr(value)
 
-    def edit(self, name: str, policy: str, value: Any) -> None:
+    def edit(self, name: str, key: str, value: Any) -> None:
         param = self.params[name]
-        if policy == "learning_rate":
+        if key == "learning_rate":
             param.optimize_attr["learning_rate"] = value
         else:
-            setattr(param, policy, as_regularizer(value) if policy == "regularizer" else value)
+            setattr(param, key, as_regularizer(value) if key == "regularizer" else value)
 
     def step(self, grads: Mapping[str, np.ndarray | None]) -> None:
         for name, grad in grads.items():

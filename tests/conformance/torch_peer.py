@@ -40,33 +40,41 @@ class Torch:
             self.leaves |= leaves
             self.owner |= dict.fromkeys(leaves, name)
             self.policies |= {leaf: dict(spec.policies) for leaf in leaves}
-        self.held = [leaf for leaf, name in self.owner.items() if conf.group_of(name) is not None]
+        groups = [{"params": list(conf.params)}] if conf.groups is None else conf.groups
+        self.groups = [dict(group) for group in groups]
+        self.held = {
+            leaf: group
+            for leaf, name in self.owner.items()
+            for group in self.groups
+            if name in group["params"]
+        }
         self.opt = torch.optim.SGD([{"params": [self.leaves[leaf]]} for leaf in self.held], lr=self.rate)
 
     def option(self, leaf: str, key: str, default: Any = None) -> Any:
         """What a group says, else what the optimizer says."""
-        group = self.conf.group_of(self.owner[leaf]) or {}
-        return group.get(key, self.conf.options.get(key, default))
+        return self.held[leaf].get(key, self.conf.options.get(key, default))
 
     def set_lr(self, value: float) -> None:
         self.rate = value
 
-    def edit(self, name: str, policy: str, value: Any) -> None:
+    def edit(self, name: str | int, key: str, value: Any) -> None:
+        if isinstance(name, int):
+            self.groups[name][key] = value
         for leaf, owner in self.owner.items():
             if name in (leaf, owner):
-                self.policies[leaf][policy] = value
+                self.policies[leaf][key] = value
 
     def step(self, grads: Mapping[str, np.ndarray | None]) -> None:
         for name, grad in grads.items():
             self.write_grad(name, grad)
         self.clip()
-        for leaf, group in zip(self.held, self.opt.param_groups, strict=True):
-            policies, scale = self.policies[leaf], (self.conf.group_of(self.owner[leaf]) or {})
+        for (leaf, ours), group in zip(self.held.items(), self.opt.param_groups, strict=True):
+            policies = self.policies[leaf]
             decay = policies["regularizer"]
             if decay is None:
                 decay = self.option(leaf, "weight_decay")
             momentum = self.option(leaf, "momentum", 0.0)
-            group["lr"] = self.rate * scale.get("learning_rate", 1.0) * policies["learning_rate"]
+            group["lr"] = self.rate * ours.get("learning_rate", 1.0) * policies["learning_rate"]
             group["weight_decay"] = decay.l2 if decay else 0.0
             group["momentum"] = momentum
             group["nesterov"] = self.option(leaf, "use_nesterov", False) and momentum > 0
@@ -81,7 +89,7 @@ class Torch:
         # Through autograd, where weight norm is taken back to g and v.
         getattr(self.module, name).backward(torch.from_numpy(grad))
         for leaf in leaves:
-            if not self.policies[leaf]["trainable"]:
+            if leaf not in self.held or not self.policies[leaf]["trainable"]:
                 self.leaves[leaf].grad = None
             else:
                 self.leaves[leaf].grad *= self.option(leaf, "rescale_grad", 1.0)

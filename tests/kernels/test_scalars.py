@@ -164,9 +164,10 @@ def test_magnitude_of_keeps_nan(sums):
 
 
 @pytest.mark.parametrize(
-    ("factor", "dd", "slope", "expected"),
+    ("alpha", "dd", "slope", "expected"),
     [
-        (2.0, 25.0, 3.0, 64.0),
+        (2.0, 25.0, 3.0, 8.0),
+        (-2.0, 25.0, -3.0, 8.0),
         (2.0, 9.0, 3.0, 0.0),
         (2.0, 9.0, 3.0000001, 0.0),
         (0.0, 9.0, 1.0, 0.0),
@@ -176,8 +177,35 @@ def test_magnitude_of_keeps_nan(sums):
         (2.0, INF, INF, NAN),
     ],
 )
-def test_direction_square_is_never_negative(factor, dd, slope, expected):
-    assert_array_equal(scalars.direction_square(factor, dd, slope), expected)
+def test_direction_norm_is_never_negative(alpha, dd, slope, expected):
+    assert_array_equal(scalars.direction_norm(alpha, dd, slope), expected)
+
+
+@pytest.mark.parametrize(
+    ("square", "power"),
+    [
+        (1.0, 1.0),
+        (1e-280, 1.0),
+        (1e300, 1.0),
+        (9e-281, scalars.UP),
+        (0.0, scalars.UP),
+        (1.1e300, scalars.DOWN),
+        (INF, scalars.DOWN),
+        (NAN, scalars.DOWN),
+    ],
+)
+def test_unsafe_squares_ask_for_a_power_of_two(square, power):
+    assert scalars.is_safe(square) is (power == 1.0)
+    assert scalars.power_for(square) == power
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e-140, 1e-200, 5e-324, 1e150, -1e200, 1.7e308])
+def test_bin_square_goes_to_one_bin(value):
+    low, middle, high = scalars.bin_square(value)
+    assert sum(x != 0.0 for x in (low, middle, high)) == (value != 0.0)
+    root, scale = scalars.magnitude_of(low, middle, high)
+    assert root * scale == pytest.approx(abs(value), rel=1e-15, abs=0)
+    assert math.isnan(max(scalars.bin_square(NAN), key=math.isnan))
 
 
 @pytest.mark.parametrize(("square", "expected"), [(4.0, 0.5), (0.0, 0.0), (INF, 0.0), (2.0**-1000, 2.0**500)])

@@ -34,8 +34,7 @@ def array_squares(x, partials):
 def slice_sums(v, d, outer, slices, inner, out, tiles):
     """Sums of v*v, v*d, d*d of each slice of (outer, slices, inner), and the powers of two of v and d.
 
-    Into the columns of `out` (5, slices). `tiles` (3, row blocks * slices * inner) is work space where `outer`
-    is not 1.
+    Into the columns of `out` (5, slices); `tiles` (3, row blocks * slices * inner) is work space.
     """
     v, d = borrow(v), borrow(d)
     columns = slices * inner

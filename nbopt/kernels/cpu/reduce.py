@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbopt.kernels.fold import is_measured
+from nbopt.kernels.fold import LEVELS, close_subtrees, is_measured
 from nbopt.kernels.intrinsics import elements, integers, prefetch, reals, stack
 from nbopt.kernels.scalars import DOWN, UP, is_safe, power_for, storage
 from nbopt.kernels.tables import (
@@ -48,7 +48,6 @@ from nbopt.kernels.tables import (
 
 NORMED = True
 QUADS = LANES // 4
-LEVELS = 48  # of a pairwise tree: more than the logarithm of any number of blocks
 AHEAD = 2048  # elements between a read and its prefetch
 LINE = 16
 
@@ -146,15 +145,6 @@ def product_sums(v, v_start, d, d_start, size):
             vd[lane] += a * b
             dd[lane] += b * b
     return fold_lanes(vv), fold_lanes(vd), fold_lanes(dd)
-
-
-def close_subtrees(sums, depth, blocks, last):
-    """Join the finished subtrees on top of the stack `sums`; the tree is the one of `fold.pairwise`."""
-    while depth > 1 and (blocks % 2 == 0 or last):
-        depth -= 1
-        sums[depth - 1] += sums[depth]
-        blocks //= 2
-    return depth
 
 
 def slice_products(v, v_start, d, d_start, size):
