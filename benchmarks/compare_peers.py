@@ -1,6 +1,6 @@
 """One step of Momentum in each library that `benchmarks.compare` times, and the floors beside it.
 
-Every function takes a `Task` and returns a `Runner`. It imports its library itself, so that a missing one is
+Every one takes a `Task` and returns a `Runner`. It imports its library itself, so that a missing one is
 its own ImportError. All do the same mathematics: clip the clipped gradients by their global norm, add decay
 times value, ``v = MOMENTUM * v + g``, ``p -= RATE * rate * v``.
 """
@@ -8,7 +8,6 @@ times value, ``v = MOMENTUM * v + g``, ``p -= RATE * rate * v``.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import math
 import os
@@ -177,29 +176,28 @@ def fastmath_norm(task: Task) -> Runner:
     return Runner(lambda: sum_of_squares(array) ** 0.5, lambda: [np.sqrt(sum_of_squares(array))])
 
 
-_memmove = ctypes.memmove  # of the C library, which NumPy copies with too
-
-
 @numba.njit(parallel=True)
-def copy_in_threads(target, source, threads):
+def stream_in_threads(target, source, add, threads):
     for t in numba.prange(threads):
-        start, stop = t * source.size // threads, (t + 1) * source.size // threads
-        _memmove(target[start:stop].ctypes, source[start:stop].ctypes, stop - start)
+        for i in range(t * source.size // threads, (t + 1) * source.size // threads):
+            target[i] = target[i] + source[i] if add else source[i]
 
 
-def copy_floor(moved: int, held: int) -> Runner:
-    """Copy within `held` bytes until `moved` bytes were read or written."""
-    target, source = np.ones((2, held // 2), np.uint8)
-    lengths = [held // 2] * (moved // held) + [moved % held // 2]
-    pieces = [(target[:length], source[:length]) for length in lengths if length]
+def stream(moved: int, held: int, add: bool) -> Runner:
+    """Copy, or add in place, within `held` bytes until `moved` bytes were read or written."""
+    target, source = np.ones((2, held // 8), np.float32)
+    whole, rest = divmod(moved // (12 if add else 8), target.size)
+    pieces = [(target[:size], source[:size]) for size in [target.size] * whole + [rest] if size]
     threads = numba.get_num_threads()
 
     def step() -> None:
-        for piece in pieces:
-            if threads == 1 or moved < 2**20:  # where starting threads costs more than they save
-                np.copyto(*piece)
+        for into, come in pieces:
+            if threads > 1 and moved > 2**20:  # else starting threads costs more than they save
+                stream_in_threads(into, come, add, threads)
+            elif add:
+                np.add(into, come, out=into)
             else:
-                copy_in_threads(*piece, threads)
+                np.copyto(into, come)
 
     return Runner(step)
 
@@ -207,7 +205,8 @@ def copy_floor(moved: int, held: int) -> Runner:
 def limit_threads(threads: int) -> None:
     """Limit Numba and every library that is there; arrays of JAX from before are lost.
 
-    Paddle's step stays in one thread whatever it is told. NumPy's BLAS needs threadpoolctl.
+    JAX still has its main thread beside one worker, Paddle's step stays in one thread whatever it is told,
+    and NumPy's BLAS is limited only where threadpoolctl is installed.
     """
     warnings.filterwarnings("ignore", "No ccache found")  # by Paddle
     os.environ["PJRT_NPROC"] = str(threads)  # read when JAX starts its next client

@@ -144,8 +144,10 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     shape = tuple(
         as_integer(size, f"shape of parameter {name!r}", low=0, error=ParameterError) for size in value
     )
-    if len(shape) > 32 or math.prod(shape) >= 2**48:
-        raise ParameterError(f"shape of parameter {name!r} is beyond any memory: {_show(shape)}")
+    if len(shape) > 64 or math.prod(shape) >= 2**48:
+        raise ParameterError(
+            f"shape of parameter {name!r} must have at most 64 axes and fit a memory, got {_show(shape)}"
+        )
     return shape
 
 

@@ -358,7 +358,7 @@ def _general_norm(grads: list[NDArray[Any]], order: float) -> tuple[float, float
         return largest, 1.0
     with np.errstate(all="ignore"):
         powers = (float(np.sum((np.abs(g.astype(np.float64)) / largest) ** order)) for g in grads)
-        return float(largest / scale * math.fsum(powers) ** (1.0 / order)), scale
+        return float(largest / scale * np.float64(math.fsum(powers)) ** (1.0 / order)), scale
 
 
 def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], clip_value: float) -> None:

@@ -78,9 +78,18 @@ def square_bins(values: NDArray[Any]) -> NDArray[np.float64]:
 
     partials = np.zeros((tables.BINS, max(1, -(-values.size // tables.BLOCK))))
     if values.size:
-        compile_array(arrays.array_squares, values.dtype)(values, partials)
+        compile_array(arrays.array_squares, values.dtype)(_lent(values), partials)
     bins: NDArray[np.float64] = partials[:, 0].copy()
     return bins
+
+
+def _lent(values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as one that can be written: a read-only one would make the kernels compile again."""
+    if values.flags.writeable:
+        return values
+    ctype = np.ctypeslib.as_ctypes_type(values.dtype)
+    lent: NDArray[Any] = np.ctypeslib.as_array((ctype * values.size).from_address(values.ctypes.data))
+    return lent
 
 
 def _work(shape: tuple[int, ...], dim: int | None) -> tuple[tuple[int, int, int], Any, Any]:
@@ -98,7 +107,7 @@ def slice_sums(v: NDArray[Any], d: NDArray[Any], dim: int | None) -> NDArray[np.
     if not v.size:
         sums[:3] = 0.0
     else:
-        flat = (np.ascontiguousarray(a).reshape(-1) for a in (v, d))
+        flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, d))
         compile_array(arrays.slice_sums, v.dtype)(*flat, *cut, sums, tiles)
     result: NDArray[np.float64] = sums
     return result

@@ -12,13 +12,13 @@ from nbopt.errors import ParameterError
 from nbopt.norms import initial_magnitude
 
 if TYPE_CHECKING:
-    from nbopt.buffer import ParameterBuffer
+    from nbopt.collection import ParameterCollection
     from nbopt.parameter import Parameter
 
 __all__ = ["gather", "scatter"]
 
 
-def _parts(buffer: ParameterBuffer, what: str, space: str, frozen: bool) -> list[Parameter]:
+def _parts(buffer: ParameterCollection, what: str, space: str, frozen: bool) -> list[Parameter]:
     """Return the parameters that make up the vector, in its order."""
     for value, name, legal in (
         (what, "what", ("value", "grad")),
@@ -32,7 +32,7 @@ def _parts(buffer: ParameterBuffer, what: str, space: str, frozen: bool) -> list
     return [part for part in parts if frozen or part.trainable]
 
 
-def gather(buffer: ParameterBuffer, what: str, space: str, frozen: bool) -> NDArray[Any]:
+def gather(buffer: ParameterCollection, what: str, space: str, frozen: bool) -> NDArray[Any]:
     """Return the vector; see `ParameterBuffer.to_vector`."""
     arrays = [p.grad if what == "grad" else p._current() for p in _parts(buffer, what, space, frozen)]
     if not arrays:
@@ -40,7 +40,7 @@ def gather(buffer: ParameterBuffer, what: str, space: str, frozen: bool) -> NDAr
     return np.concatenate([a.reshape(-1) for a in arrays])
 
 
-def scatter(buffer: ParameterBuffer, x: ArrayLike, what: str, space: str, frozen: bool) -> None:
+def scatter(buffer: ParameterCollection, x: ArrayLike, what: str, space: str, frozen: bool) -> None:
     """Copy the vector in; see `ParameterBuffer.from_vector`."""
     parts = _parts(buffer, what, space, frozen)
     if what == "grad" and any(part._parent is not None for part in parts):

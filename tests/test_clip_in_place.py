@@ -70,6 +70,7 @@ def test_norm_in_place_has_the_bits_of_the_clip(dtype):
         pytest.param(1.7e308, 1, 1.0, INF, id="N16d-order-1"),
         pytest.param(1.7e308, 3, 1.0, INF, id="N16d-order-3"),
         pytest.param(1e-200, 3, 1e-201, 4 ** (1 / 3) * 1e-200, id="N04-order-3"),
+        pytest.param(1.0, 1e-3, 1.0, INF, id="order-near-zero"),  # 4**1000
     ],
 )
 def test_range_in_place(element, order, limit, total):

@@ -9,6 +9,7 @@ everything reached, because Numba's disk cache sees neither globals, callees nor
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import inspect
 import types
@@ -81,16 +82,18 @@ class Binder:
                 namespace[name] = self._bound(name, self._replacements[name], elementwise)
             elif name in namespace:
                 namespace[name] = self._bound(name, namespace[name], elementwise)
-        cells = template.__closure__
-        if cells:
-            for name, cell in zip(code.co_freevars, cells, strict=True):
-                self._bound(name, cell.cell_contents, elementwise)
+        cells = tuple(
+            types.CellType(self._bound(name, cell.cell_contents, elementwise))
+            for name, cell in zip(code.co_freevars, template.__closure__ or (), strict=True)
+        )
         copy = types.FunctionType(code, namespace, template.__name__, template.__defaults__, cells)
         copy.__module__ = template.__module__
         return copy
 
     def _bound(self, name: str, value: Any, elementwise: bool) -> Any:
-        """Compile `value` if it is a plain function; record whatever it is."""
+        """Compile a plain function, round a number of an element-wise one; record whatever it is."""
+        if elementwise and type(value) is float:
+            value = self._dtype.type(value)
         value = getattr(value, "py_func", value)  # a dispatcher of the user's is bound like a plain function
         if isinstance(value, types.FunctionType):
             key = id(value), elementwise
@@ -148,11 +151,14 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
     ['float', 'float32', 'float32', 'int', 'int']
     """
 
-    def stored(constant: Any) -> Any:
+    def stored(constant: Any, inside: bool = True) -> Any:
         if type(constant) is float:
             return dtype.type(constant)
+        if type(constant) is int and inside:
+            return dtype.type(constant)
         if type(constant) is tuple:
-            return tuple(map(stored, constant))
+            parts = tuple(map(stored, constant))
+            return constant if all(a is b for a, b in zip(parts, constant, strict=True)) else parts
         return constant
 
     constants, raw = list(code.co_consts), bytearray(code.co_code)
@@ -161,10 +167,10 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
         if this.opname not in ("LOAD_CONST", "LOAD_SMALL_INT"):
             continue
         is_exponent = following is not None and following.argrepr in ("**", "**=")
-        value = stored(this.argval)
+        value = stored(this.argval, False)
         if type(value) is int and not is_exponent:
             value = dtype.type(value)
-        if value is this.argval or (value == this.argval and type(value) is type(this.argval)):
+        if value is this.argval:
             continue
         if len(constants) > 255:
             raise TypeError(f"{code.co_name} has too many constants for an update rule")
@@ -247,10 +253,15 @@ def cached(function: types.FunctionType, **options: Any) -> Any:
     except RuntimeError as error:
         if "cache" not in str(error):
             raise
-        warnings.warn(
-            f"nbopt keeps no compiled code on disk ({error}); each process compiles again. "
-            "Set NUMBA_CACHE_DIR to a directory that can be written.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn_once()
         return numba.njit(**options)(function)
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        "nbopt finds no directory for compiled code, so each process compiles again; set NUMBA_CACHE_DIR to "
+        "one that can be written",
+        RuntimeWarning,
+        stacklevel=4,
+    )

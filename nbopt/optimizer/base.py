@@ -6,22 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._validation import as_flag, as_name, as_number, nearest
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
-from nbopt.errors import (
-    ConcurrencyError,
-    HyperparameterError,
-    ParameterError,
-)
+from nbopt.errors import ConcurrencyError, HyperparameterError, ParameterError
 from nbopt.kernels import tables as t
 from nbopt.kernels.rules import Rule
 from nbopt.optimizer import nonfinite as refused
-from nbopt.optimizer import state
-from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value
+from nbopt.optimizer import partial, state
+from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value, checked_group
 from nbopt.optimizer.specs import as_specs, check_disjoint
 from nbopt.optimizer.tables import Tables, clip_rows
 from nbopt.parameter import Parameter
@@ -68,9 +63,17 @@ class Optimizer:
     ParameterError
         If there is no parameter, one is in two groups, or they belong to several buffers.
 
-    See Also
+    Examples
     --------
-    nbopt.optimizer.Momentum, nbopt.optimizer.SGD
+    >>> import nbopt as nb
+    >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0], "b": [1.0]})
+    >>> groups = [{"params": params["w"]}, {"params": params["b"], "learning_rate": 2.0}]
+    >>> opt = nb.optimizer.SGD(0.5, parameters=groups)
+    >>> isinstance(opt, nb.Optimizer)
+    True
+    >>> opt.step({"w": [1.0], "b": [1.0]})
+    >>> params.to_vector()
+    array([0.5, 0. ])
     """
 
     _checks: Mapping[str, Check] = MappingProxyType({})
@@ -107,33 +110,26 @@ class Optimizer:
                 f"{kind} nonfinite must be one of {', '.join(_GUARDS)}, got {nonfinite!r}"
             )
         rate = as_number(learning_rate, f"{kind} learning_rate", low=0.0)
-        checks = {n: self._checks.get(n, as_finite) for n in rule.hyper}
+        checks = self._all_checks(rule)
         given = {**rule.defaults, "rescale_grad": 1.0, **hyper}
         for key in given:
-            if key not in checks and key != "rescale_grad":
-                raise TypeError(f"{kind} got an unknown argument {key!r}; {nearest(key, checks)}")
-        for key in checks:
+            if key not in rule.hyper and key != "rescale_grad":
+                raise TypeError(f"{kind} got an unknown argument {key!r}; {nearest(key, rule.hyper)}")
+        for key in rule.hyper:
             if key not in given:
                 raise TypeError(f"{kind} needs {key}=...")
         given.update(learning_rate=1.0, weight_decay=weight_decay, grad_clip=grad_clip)
-        checks = {**COMMON, **checks}
         defaults = {key: check_value(checks, key, value, kind) for key, value in given.items()}
         buffer, specs = as_specs(parameters, kind)
         checked = [
-            {
-                **defaults,
-                **{
-                    key: check_value(checks, key, value, f"{kind} group {index}")
-                    for key, value in spec.items()
-                    if key != "params"
-                },
-                "params": spec["params"],
-            }
-            for index, spec in enumerate(specs)
+            checked_group(spec, defaults, checks, f"{kind} group {index}") for index, spec in enumerate(specs)
         ]
         self._setup(rule, buffer, checked, defaults, name, rate, _GUARDS[nonfinite])
 
     # --- tables
+
+    def _all_checks(self, rule: Rule) -> dict[str, Check]:
+        return {**COMMON, **{name: self._checks.get(name, as_finite) for name in rule.hyper}}
 
     def _setup(
         self,
@@ -153,7 +149,7 @@ class Optimizer:
         self._rule = rule
         self._buffer = buffer
         self._defaults = defaults
-        self._group_checks = {**COMMON, **{n: self._checks.get(n, as_finite) for n in rule.hyper}}
+        self._group_checks = self._all_checks(rule)
         self._groups: list[ParamGroup] = []
         self._last_loss: float | None = None
         self._tables = Tables(rule, buffer, rate, guard)
@@ -198,15 +194,7 @@ class Optimizer:
         if buffer is not self._buffer:
             raise ParameterError(f"{kind}: the new group's parameters belong to another buffer")
         where = f"{kind} group {len(self._groups)}"
-        values = {
-            **self._defaults,
-            **{
-                key: check_value(self._group_checks, key, value, where)
-                for key, value in specs[0].items()
-                if key != "params"
-            },
-            "params": specs[0]["params"],
-        }
+        values = checked_group(specs[0], self._defaults, self._group_checks, where)
         held = [{"params": g["params"]} for g in self._groups]
         check_disjoint([*held, values])
         clip_rows([*(g["grad_clip"] for g in self._groups), values["grad_clip"]])
@@ -220,9 +208,7 @@ class Optimizer:
         return self._run()
 
     def compile(self) -> None:
-        """Make the machine code now; else the first step does.
-
-        Of a large model this is the serial form; the first step in threads compiles theirs.
+        """Make the serial machine code now, else the first step does; the first step in threads makes theirs.
 
         Examples
         --------
@@ -325,44 +311,7 @@ class Optimizer:
         >>> opt.last_loss, w.value
         (9.0, array([0.]))
         """
-        own = self.parameters
-        chosen = own if parameters is None else self._named(parameters, "parameters")
-        left_out = [] if no_grad_set is None else self._named(no_grad_set, "no_grad_set")
-        if loss is not None:
-            value = loss() if callable(loss) else loss
-            if value is not None:
-                self._last_loss = _as_loss(value)
-        moving = {part for p in chosen if p not in left_out for part in p._moved}
-        still = [part for p in own for part in p._moved if part not in moving]
-        before = [part._row[t.ATTRIBUTE_TRAINABLE] for part in still]
-        try:
-            for part in still:
-                part._row[t.ATTRIBUTE_TRAINABLE] = 0.0
-            self.step()
-        finally:
-            for part, value in zip(still, before, strict=True):
-                part._row[t.ATTRIBUTE_TRAINABLE] = value
-        return [], [
-            (p, p.grad)
-            for p in own
-            if p.trainable and p.has_grad and any(part in moving for part in p._moved)
-        ]
-
-    def _named(self, items: Iterable[Parameter | str], what: str) -> list[Parameter]:
-        own = {p.name: p for p in self.parameters}
-        if isinstance(items, (str, Parameter)):
-            items = [items]
-        if not isinstance(items, Iterable):
-            raise TypeError(f"{what} must be parameters or names, got {type(items).__name__} {items!r}")
-        found = []
-        for item in items:
-            if not isinstance(item, (str, Parameter)):
-                raise TypeError(f"{what} must hold parameters or names, got {type(item).__name__} {item!r}")
-            name = item if isinstance(item, str) else item.name
-            if name not in own or (isinstance(item, Parameter) and own[name] is not item):
-                raise ParameterError(f"{what}: {name!r} is none of this optimizer's parameters")
-            found.append(own[name])
-        return found
+        return partial.minimize(self, loss, parameters, no_grad_set)
 
     def clear_grad(self, set_to_zero: bool = True) -> None:
         """Fill the gradients of this optimizer's parameters with zeros; False also marks them absent."""
@@ -499,11 +448,3 @@ class Optimizer:
             f"{type(self).__name__}{label}({len(self.parameters)} parameters in {len(self._groups)} groups, "
             f"learning_rate={self.get_lr():g}, step {int(self._tables.counters[t.STEPS])})"
         )
-
-
-def _as_loss(value: Any) -> float:
-    """Return a loss as a float; NaN and infinities are losses too."""
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "iuf":
-        raise TypeError(f"loss must be a number, or a callable that returns one, got {value!r}")
-    return float(array.reshape(()))

@@ -16,6 +16,7 @@ __all__ = [
     "as_fraction",
     "as_switch",
     "check_value",
+    "checked_group",
     "decay_columns",
 ]
 
@@ -64,6 +65,14 @@ def check_value(checks: Mapping[str, Check], key: str, value: Any, where: str) -
     if key not in checks:
         raise TypeError(f"{where}: unknown key {key!r}; {nearest(str(key), checks)}")
     return checks[key](value, f"{where} {key}")
+
+
+def checked_group(
+    spec: Mapping[str, Any], defaults: Mapping[str, Any], checks: Mapping[str, Check], where: str
+) -> dict[str, Any]:
+    """Return a group with its values checked and the absent ones inherited."""
+    own = {key: check_value(checks, key, value, where) for key, value in spec.items() if key != "params"}
+    return {**defaults, **own, "params": spec["params"]}
 
 
 def decay_columns(value: float | Regularizer | None) -> tuple[float, float]:

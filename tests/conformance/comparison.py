@@ -1,7 +1,8 @@
 """nbopt under a configuration, and the comparison of two adapters step by step.
 
-An adapter is built from a `Configuration` and has `set_lr(value)`, `edit(name or group, key, value)`, `step(grads)`
-and `values()`: arrays by the keys of a state dict, `w`, `w_g`, `w_v` for values, `w.velocity` for accumulators.
+An adapter is built from a `Configuration` and has `set_lr(value)`, `edit(name or group, key, value)`,
+`step(grads)` and `values()`: arrays by the keys of a state dict, `w`, `w_g`, `w_v` for values, `w.velocity`
+for accumulators.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def compare(got: Mapping[str, Any], expected: Mapping[str, np.ndarray], toleranc
         largest[kind] = max(largest[kind], float(np.max(np.abs(array))))
     for key, array in expected.items():
         assert (got[key].shape, got[key].dtype) == (array.shape, array.dtype), f"{key} {where}"
+        assert np.isfinite(array).all(), f"{key} {where}"  # else NaN would equal NaN
         atol = tolerance / 10 * largest[key.endswith(".velocity")]
         assert_allclose(got[key], array, rtol=tolerance, atol=atol, err_msg=f"{key} {where}")
 
@@ -118,7 +120,7 @@ def follow(conf: Configuration, ours: Any, peer: Any, tolerance: float | None = 
 
 
 def clip_in_place(conf: Configuration, norm_type: float, theirs: Any) -> None:
-    """`nb.clip_grad_norm_` against `theirs(grads, limit) -> (norm, grads)`, which may add 1e-6 to the norm."""
+    """`nb.clip_grad_norm_` against `theirs(grads, limit) -> (norm, grads)`; peers add 1e-6 to the norm."""
     rng = np.random.default_rng(conf.seed)
     grads = {name: np.asarray(rng.normal(size=spec.shape), conf.dtype) for name, spec in conf.params.items()}
     limit = float(

@@ -224,7 +224,7 @@ class _Draw:
         edits = self.edits(params, steps, grouped) if self.chance(0.4) else {}
         if groups and self.traits.edit_groups and self.chance(0.4):
             for t in range(1, steps, 2):
-                edits.setdefault(t, []).append(self.group_edit(rule, len(groups), options))
+                edits.setdefault(t, []).append(self.group_edit(rule, groups, options))
         return Configuration(
             peer=self.traits.name,
             seed=self.seed,
@@ -254,7 +254,8 @@ class _Draw:
         count = int(self.rng.integers(1, min(3, len(names)) + 1))
         owner = [*range(count), *(int(i) for i in self.rng.integers(count, size=len(names) - count))]
         groups = []
-        shared = self.clip(size)
+        shared = Clip("global", self.scale * self.number(0.1, 1.0) * float(np.sqrt(size)))
+        named = self.traits.joint_norms and self.chance(0.4)
         for index in range(count):
             group = {"params": [name for name, i in zip(names, owner, strict=True) if i == index]}
             if self.chance(0.5):
@@ -266,10 +267,10 @@ class _Draw:
             if self.chance(0.5):
                 group |= self.group_decay(rule, options.get("weight_decay"))
             if self.chance(0.5):
-                choices = [None, options.get("grad_clip"), shared, self.clip(size)]
-                if self.traits.joint_norms:
-                    choices.append(Clip("global", shared.limit, group_name="named"))
-                group["grad_clip"] = self.one_of(choices)
+                joint = Clip("global", shared.limit, group_name="named") if named else shared
+                group["grad_clip"] = self.one_of(
+                    [None, options.get("grad_clip"), self.clip(size), joint, joint]
+                )
             groups.append(group)
         return groups
 
@@ -301,8 +302,14 @@ class _Draw:
             result.setdefault(int(self.rng.integers(1, steps)), []).append((name, key, value))
         return result
 
-    def group_edit(self, rule: str, groups: int, options: dict[str, Any]) -> tuple[int, str, Any]:
+    def group_edit(
+        self, rule: str, groups: list[dict[str, Any]], options: dict[str, Any]
+    ) -> tuple[int, str, Any]:
+        index = int(self.rng.integers(len(groups)))
         values = {"learning_rate": self.one_of(RATES), "weight_decay": self.one_of([None, self.decay()])}
         values |= self.hyper(rule) | {"grad_clip": self.one_of([None, options.get("grad_clip")])}
+        values.pop("momentum", None)
+        if groups[index].get("momentum", options.get("momentum")):
+            values["momentum"] = self.one_of(MOMENTA[1:])  # torch leaves a velocity alone while momentum is 0
         key = self.one_of(list(values))
-        return int(self.rng.integers(groups)), key, values[key]
+        return index, key, values[key]

@@ -42,12 +42,8 @@ class Torch:
             self.policies |= {leaf: dict(spec.policies) for leaf in leaves}
         groups = [{"params": list(conf.params)}] if conf.groups is None else conf.groups
         self.groups = [dict(group) for group in groups]
-        self.held = {
-            leaf: group
-            for leaf, name in self.owner.items()
-            for group in self.groups
-            if name in group["params"]
-        }
+        group_of = {name: group for group in self.groups for name in group["params"]}
+        self.held = {leaf: group_of[name] for leaf, name in self.owner.items() if name in group_of}
         self.opt = torch.optim.SGD([{"params": [self.leaves[leaf]]} for leaf in self.held], lr=self.rate)
 
     def option(self, leaf: str, key: str, default: Any = None) -> Any:

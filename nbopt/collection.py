@@ -1,0 +1,226 @@
+"""What is done to all parameters at once."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nbopt import vectors
+from nbopt._validation import as_flag, as_float_array, as_name, nearest
+from nbopt.errors import ParameterError
+from nbopt.kernels import tables as t
+from nbopt.parameter import Parameter
+from nbopt.storage import Storage
+from nbopt.summary import Summary, summarize
+
+__all__ = ["ParameterCollection"]
+
+
+class ParameterCollection(Mapping[str, Parameter]):
+    """A mapping of names to parameters of one storage; `ParameterBuffer` adds how they come to be."""
+
+    dtype: np.dtype[Any]
+
+    # Collections are equal when they are the same, not when their names are.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    @abstractmethod
+    def _seal(self) -> Storage:
+        """Lay out the storage, once."""
+
+    @abstractmethod
+    def owns(self, array: NDArray[Any]) -> bool:
+        """Whether an array may be a view of the storage."""
+
+    def select(self, pattern: str) -> list[Parameter]:
+        """Return the parameters whose names match an `fnmatch` pattern, in creation order.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [1.0], "c.b": [1.0]})
+        >>> [p.name for p in params.select("*.b")]
+        ['a.b', 'c.b']
+        """
+        as_name(pattern, "pattern")
+        return [p for name, p in self.items() if fnmatch.fnmatchcase(name, pattern)]
+
+    def _matching(self, pattern: str) -> list[Parameter]:
+        found = self.select(pattern)
+        if not found:
+            raise ParameterError(f"pattern {pattern!r} matches no parameter: {', '.join(self)}")
+        return found
+
+    def freeze(self, pattern: str) -> None:
+        """Set ``trainable=False`` on every parameter whose name matches.
+
+        Raises
+        ------
+        ParameterError
+            If none matches.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [1.0]})
+        >>> params.freeze("a.*")
+        >>> params.unfreeze("*.b")
+        >>> [p.trainable for p in params.values()]
+        [False, True]
+        """
+        for parameter in self._matching(pattern):
+            parameter.trainable = False
+
+    def unfreeze(self, pattern: str) -> None:
+        """Set ``trainable=True`` on every parameter whose name matches; see `freeze`."""
+        for parameter in self._matching(pattern):
+            parameter.trainable = True
+
+    def numpy(self, pattern: str = "*") -> dict[str, NDArray[Any]]:
+        """Return copies of the values whose names match, by name."""
+        return {p.name: p.numpy() for p in self.select(pattern)}
+
+    def clear_grad(self, set_to_zero: bool = True) -> None:
+        """Fill every gradient with zeros; `set_to_zero=False` also marks them absent."""
+        keep = as_flag(set_to_zero, "set_to_zero")
+        self._seal().grad[...] = 0.0
+        if not keep:
+            self._seal().attributes[:, t.ATTRIBUTE_PRESENT] = 0.0
+
+    def set_grads(self, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
+        """Copy gradients in; all of them or, on an error, none.
+
+        Parameters
+        ----------
+        grads : mapping of str to array_like, or vector
+            Gradients by name (None: absent; names not given keep theirs), or a dense vector as `to_vector`
+            gives.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
+        >>> params.set_grads({"w": [0.5, 0.5]})
+        >>> params.to_vector("grad")
+        array([0.5, 0.5])
+        """
+        if grads is None:
+            raise TypeError("grads must be a mapping of names to gradients, or a vector, got None")
+        if not isinstance(grads, Mapping):
+            self.from_vector(grads, what="grad")
+            return
+        checked: dict[str, NDArray[Any] | None] = {}
+        for name, grad in grads.items():
+            if name not in set(self):
+                raise ParameterError(
+                    f"gradient for an unknown parameter {name!r}: {nearest(str(name), self)}"
+                )
+            checked[name] = (
+                None
+                if grad is None
+                else as_float_array(grad, f"gradient of {name!r}", self.dtype, self[name].shape)
+            )
+        for name, values in checked.items():
+            if values is not None and self.owns(values):
+                checked[name] = values.copy()
+        for name, values in checked.items():
+            self[name].grad = values
+
+    def to_vector(self, what: str = "value", space: str = "effective", frozen: bool = True) -> NDArray[Any]:
+        """Return values or gradients as one dense vector, in creation order, without padding.
+
+        Parameters
+        ----------
+        what : {"value", "grad"}
+        space : {"effective", "trainable"}
+            "trainable" has g and v in place of a weight-normed w, and their gradients.
+        frozen : bool
+            False leaves out what does not train.
+
+        Returns
+        -------
+        numpy.ndarray
+            1-D, a copy.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"a": [[1.0, 2.0]], "b": [3.0]}).to_vector()
+        array([1., 2., 3.])
+        """
+        return vectors.gather(self, what, space, frozen)
+
+    def from_vector(
+        self,
+        x: ArrayLike,
+        what: str = "value",
+        space: str = "effective",
+        frozen: bool = True,
+    ) -> None:
+        """Copy in what `to_vector` of the same arguments gives; gradients of g and v cannot be written.
+
+        Raises
+        ------
+        ParameterError
+            If the vector has another length; nothing was written.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a": [[1.0, 2.0]], "b": [3.0]})
+        >>> params.from_vector([4.0, 5.0, 6.0])
+        >>> params["b"].numpy()
+        array([6.])
+        """
+        vectors.scatter(self, x, what, space, frozen)
+
+    def fingerprint(self) -> str:
+        """Return a hash of names, shapes, dtype and every real element: the same for the same bits.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> one = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> one.fingerprint() == nb.ParameterBuffer.from_arrays({"w": [1.0]}).fingerprint()
+        True
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self):
+            for part in dict.fromkeys((self[name], *self[name]._moved)):
+                digest.update(repr((part.name, part.shape, self.dtype.name)).encode())
+                digest.update(np.ascontiguousarray(part._current()).tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> Summary:
+        """Return a table of the parameters, one row each; `str` prints it.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> rows = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]}).summary().rows
+        >>> rows[0].name, rows[0].bytes
+        ('w', 16)
+        """
+        return summarize(self.values(), self.dtype)
+
+    def recompose(self) -> None:
+        """Write every weight-normed w from its v and g.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer(seed=0)
+        >>> w = params.create_parameter([2, 3], name="w", attr=nb.WeightNormParamAttr())
+        >>> params.trainable_flat[:] *= 2
+        >>> params.recompose()
+        """
+        for parameter in self.values():
+            if parameter._role == "normed":
+                parameter._recompose()

@@ -1,0 +1,71 @@
+"""A step on some of an optimizer's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbopt.errors import ParameterError
+from nbopt.kernels import tables as t
+from nbopt.parameter import Parameter
+
+if TYPE_CHECKING:
+    from nbopt.optimizer.base import Optimizer
+
+__all__ = ["minimize"]
+
+
+def minimize(
+    opt: Optimizer,
+    loss: float | Callable[[], Any] | None,
+    parameters: Iterable[Parameter | str] | None,
+    no_grad_set: Iterable[Parameter | str] | None,
+) -> tuple[list[Any], list[tuple[Parameter, NDArray[Any]]]]:
+    """Take the step; see `Optimizer.minimize`."""
+    own = opt.parameters
+    chosen = own if parameters is None else _named(opt, parameters, "parameters")
+    left_out = [] if no_grad_set is None else _named(opt, no_grad_set, "no_grad_set")
+    if loss is not None:
+        value = loss() if callable(loss) else loss
+        if value is not None:
+            opt._last_loss = _as_loss(value)
+    moving = {part for p in chosen if p not in left_out for part in p._moved}
+    still = [part for p in own for part in p._moved if part not in moving]
+    before = [part._row[t.ATTRIBUTE_TRAINABLE] for part in still]
+    try:
+        for part in still:
+            part._row[t.ATTRIBUTE_TRAINABLE] = 0.0
+        opt.step()
+    finally:
+        for part, value in zip(still, before, strict=True):
+            part._row[t.ATTRIBUTE_TRAINABLE] = value
+    took_part = [p for p in own if p.trainable and p.has_grad and not moving.isdisjoint(p._moved)]
+    return [], [(p, p.grad) for p in took_part]
+
+
+def _named(opt: Optimizer, items: Iterable[Parameter | str], what: str) -> list[Parameter]:
+    own = {p.name: p for p in opt.parameters}
+    if isinstance(items, (str, Parameter)):
+        items = [items]
+    if not isinstance(items, Iterable):
+        raise TypeError(f"{what} must be parameters or names, got {type(items).__name__} {items!r}")
+    found = []
+    for item in items:
+        if not isinstance(item, (str, Parameter)):
+            raise TypeError(f"{what} must hold parameters or names, got {type(item).__name__} {item!r}")
+        name = item if isinstance(item, str) else item.name
+        if name not in own or (isinstance(item, Parameter) and own[name] is not item):
+            raise ParameterError(f"{what}: {name!r} is none of this optimizer's parameters")
+        found.append(own[name])
+    return found
+
+
+def _as_loss(value: Any) -> float:
+    """Return a loss as a float; NaN and infinities are losses too."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise TypeError(f"loss must be a number, or a callable that returns one, got {value!r}")
+    return float(array.reshape(()))
