@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbopt._validation import as_flag, as_name, as_number, nearest
+from nbopt._validation import as_flag, as_name, nearest
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
 from nbopt.errors import ConcurrencyError, HyperparameterError, ParameterError
@@ -16,7 +17,7 @@ from nbopt.kernels import tables as t
 from nbopt.kernels.rules import Rule
 from nbopt.optimizer import nonfinite as refused
 from nbopt.optimizer import partial, state
-from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value, checked_group
+from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value, checked_group, storable
 from nbopt.optimizer.specs import as_specs, check_disjoint
 from nbopt.optimizer.tables import Tables, clip_rows
 from nbopt.parameter import Parameter
@@ -109,8 +110,9 @@ class Optimizer:
             raise HyperparameterError(
                 f"{kind} nonfinite must be one of {', '.join(_GUARDS)}, got {nonfinite!r}"
             )
-        rate = as_number(learning_rate, f"{kind} learning_rate", low=0.0)
-        checks = self._all_checks(rule)
+        buffer, specs = as_specs(parameters, kind)
+        checks = self._all_checks(rule, buffer.dtype)
+        rate = checks["learning_rate"](learning_rate, kind + " learning_rate")
         given = {**rule.defaults, "rescale_grad": 1.0, **hyper}
         for key in given:
             if key not in rule.hyper and key != "rescale_grad":
@@ -120,16 +122,14 @@ class Optimizer:
                 raise TypeError(f"{kind} needs {key}=...")
         given.update(learning_rate=1.0, weight_decay=weight_decay, grad_clip=grad_clip)
         defaults = {key: check_value(checks, key, value, kind) for key, value in given.items()}
-        buffer, specs = as_specs(parameters, kind)
         checked = [
             checked_group(spec, defaults, checks, f"{kind} group {index}") for index, spec in enumerate(specs)
         ]
         self._setup(rule, buffer, checked, defaults, name, rate, _GUARDS[nonfinite])
 
-    # --- tables
-
-    def _all_checks(self, rule: Rule) -> dict[str, Check]:
-        return {**COMMON, **{name: self._checks.get(name, as_finite) for name in rule.hyper}}
+    def _all_checks(self, rule: Rule, dtype: np.dtype[Any]) -> dict[str, Check]:
+        checks = {**COMMON, **{name: self._checks.get(name, as_finite) for name in rule.hyper}}
+        return {name: storable(check, dtype) for name, check in checks.items()}
 
     def _setup(
         self,
@@ -149,7 +149,7 @@ class Optimizer:
         self._rule = rule
         self._buffer = buffer
         self._defaults = defaults
-        self._group_checks = self._all_checks(rule)
+        self._group_checks = self._all_checks(rule, buffer.dtype)
         self._groups: list[ParamGroup] = []
         self._last_loss: float | None = None
         self._tables = Tables(rule, buffer, rate, guard)
@@ -341,7 +341,9 @@ class Optimizer:
         >>> opt.get_lr()
         0.05
         """
-        self._tables.rates[0] = as_number(value, f"{type(self).__name__} learning_rate", low=0.0)
+        self._tables.rates[0] = self._group_checks["learning_rate"](
+            value, f"{type(self).__name__} learning_rate"
+        )
 
     @property
     def param_groups(self) -> list[ParamGroup]:
@@ -352,8 +354,6 @@ class Optimizer:
     def parameters(self) -> list[Parameter]:
         """The parameters, in group order."""
         return [p for group in self._groups for p in group["params"]]
-
-    # --- what happened
 
     @property
     def step_count(self) -> int:
@@ -387,8 +387,6 @@ class Optimizer:
             for s, row in enumerate(self._tables.coefficients)
             if row[t.COEFFICIENT_ACTIVE]
         }
-
-    # --- state
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of what the optimizer remembers.

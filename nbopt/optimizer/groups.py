@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+import numpy as np
+
 from nbopt._validation import as_flag, as_number, nearest
 from nbopt.clip import as_clip
 from nbopt.regularizer import Regularizer, as_regularizer
@@ -18,6 +20,7 @@ __all__ = [
     "check_value",
     "checked_group",
     "decay_columns",
+    "storable",
 ]
 
 Check = Callable[[Any, str], Any]
@@ -65,6 +68,20 @@ def check_value(checks: Mapping[str, Check], key: str, value: Any, where: str) -
     if key not in checks:
         raise TypeError(f"{where}: unknown key {key!r}; {nearest(str(key), checks)}")
     return checks[key](value, f"{where} {key}")
+
+
+def storable(check: Check, dtype: np.dtype[Any]) -> Check:
+    """Return a check that refuses also what is out of range once it is rounded to the storage dtype."""
+
+    def check_both(value: Any, name: str) -> Any:
+        result = check(value, name)
+        number = result.coeff if isinstance(result, Regularizer) else result
+        if isinstance(number, float):
+            with np.errstate(over="ignore"):
+                check(float(dtype.type(number)), f"{name}, {number!r} rounded to {dtype},")
+        return result
+
+    return check_both
 
 
 def checked_group(
