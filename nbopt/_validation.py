@@ -123,6 +123,10 @@ def as_name(value: Any, what: str = "name") -> str:
         raise TypeError(f"{what} must be a string, got {_show(value)}")
     if not value:
         raise ParameterError(f"{what} must not be empty; leave it None for an automatic name")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ParameterError(f"{what} {value!r} is no text: {error.reason}") from error
     return str(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ from nbopt.storage import Storage, as_device, as_dtype
 
 __all__ = ["ParameterBuffer"]
 
+# Two threads may ask for the first view at once.
+_sealing = threading.RLock()
+
 
 class ParameterBuffer(ParameterCollection):
     """Named parameters with their own policies, on one flat array.
@@ -33,7 +37,7 @@ class ParameterBuffer(ParameterCollection):
     dtype : {"float32", "float64"}
         Of every parameter.
     device : {"cpu", "auto"}
-        Where the arrays live; "auto" takes a CUDA device where one can be used.
+        Where the arrays live; in this version always on the CPU.
     seed : int, optional
         Initial values depend on the seed and the parameter's name alone. None draws a seed.
 
@@ -294,7 +298,9 @@ class ParameterBuffer(ParameterCollection):
     def _seal(self) -> Storage:
         """Lay out the storage, once."""
         if self._storage is None:
-            self._storage = Storage(self._parameters, self.dtype)
+            with _sealing:
+                if self._storage is None:
+                    self._storage = Storage(self._parameters, self.dtype)
         return self._storage
 
     def owns(self, array: NDArray[Any]) -> bool:

@@ -38,12 +38,12 @@ class GradientClip:
     plain arrays it returns new ones; there non-finite values propagate.
     """
 
-    _kind = tables.CLIP_NONE
+    _kind: int
 
     @property
     def columns(self) -> tuple[int, float, float, float]:
         """(kind, limit, low, high): the row of the clip table."""
-        return self._kind, math.inf, -math.inf, math.inf
+        raise NotImplementedError
 
     def __call__(
         self, grads: Mapping[str, ArrayLike], need_clip: Mapping[str, bool] | None = None
@@ -80,7 +80,7 @@ class GradientClip:
                 raise ParameterError(f"need_clip names {name!r}: {nearest(name, arrays)}")
             as_flag(flag, f"need_clip of {name!r}")
         clipped = self._clip({n: a for n, a in arrays.items() if need.get(n, True)})
-        return {name: clipped.get(name, array.copy()) for name, array in arrays.items()}
+        return {n: clipped[n] if n in clipped else a.copy() for n, a in arrays.items()}
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         raise NotImplementedError
@@ -172,7 +172,7 @@ class ClipGradByNorm(GradientClip):
         return self._kind, self.clip_norm, -math.inf, math.inf
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {name: _limited(array, [array], self.clip_norm) for name, array in arrays.items()}
+        return {name: _limited(a, _magnitude([a]), self.clip_norm) for name, a in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,8 @@ class ClipGradByGlobalNorm(GradientClip):
         return self._kind, self.clip_norm, -math.inf, math.inf
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        members = [arrays[name] for name in sorted(arrays)]
-        return {name: _limited(array, members, self.clip_norm) for name, array in arrays.items()}
+        norm = _magnitude(arrays[name] for name in sorted(arrays))
+        return {name: _limited(array, norm, self.clip_norm) for name, array in arrays.items()}
 
 
 def as_clip(value: Any, name: str) -> GradientClip | None:
@@ -264,11 +264,11 @@ def _magnitude(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
     return float(mantissa), float(scale)
 
 
-def _limited(array: NDArray[Any], members: Iterable[NDArray[Any]], limit: float) -> NDArray[Any]:
-    """Return `array` times what brings the common norm of `members` to the limit."""
+def _limited(array: NDArray[Any], norm: tuple[float, float], limit: float) -> NDArray[Any]:
+    """Return `array` times what brings a norm (m, scale) to the limit."""
     shrink = scalars.storage_constants(array.dtype)["SHRINK"]
-    coefficient, scale = scalars.clip_coefficient(*_magnitude(members), limit, shrink)
-    return _scaled(array, coefficient, scale)
+    coefficient, power = scalars.clip_coefficient(*norm, limit, shrink)
+    return _scaled(array, coefficient, power)
 
 
 def _scaled(array: NDArray[Any], coefficient: float, scale: float) -> NDArray[Any]:
@@ -342,11 +342,10 @@ def clip_grad_norm_(
                     index,
                 )
     _check_writable(members)
+    if math.isinf(mantissa) and all(np.isfinite(grad).all() for grad in grads):
+        raise HyperparameterError(f"the norm of order norm_type={order!r} exceeds float64; take a larger one")
     for grad in grads:
-        shrink = scalars.storage_constants(grad.dtype)["SHRINK"]
-        coefficient, factor = scalars.clip_coefficient(mantissa, scale, limit, shrink)
-        if coefficient != 1.0 or factor != 1.0:
-            grad[...] = _scaled(grad, coefficient, factor)
+        grad[...] = _limited(grad, (mantissa, scale), limit)
     return float(total)
 
 

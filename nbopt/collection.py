@@ -117,8 +117,9 @@ class ParameterCollection(Mapping[str, Parameter]):
             self.from_vector(grads, what="grad")
             return
         checked: dict[str, NDArray[Any] | None] = {}
+        known = set(self)
         for name, grad in grads.items():
-            if name not in set(self):
+            if name not in known:
                 raise ParameterError(
                     f"gradient for an unknown parameter {name!r}: {nearest(str(name), self)}"
                 )

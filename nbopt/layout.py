@@ -80,12 +80,14 @@ class Layout:
         Elements of the buffer; of its effective part; of the derived region before the trainable part.
     names : list of str
         Of the segments: the plain parameters, then every v, then every g.
-    segments, chunks : structured arrays
+    shapes : list of tuple of int
+        Of the segments.
+    segments, chunks : int64 arrays
         See `nbopt.kernels.tables`.
     effective : dict of str to slice
         Where each parameter's effective value lies in the buffer.
     partials, slices, tiles : int
-        Rows of work space that a step needs.
+        Columns of work space that a step needs.
     normed : bool
         Whether any parameter has weight norm.
     """

@@ -120,7 +120,7 @@ def compose(v: NDArray[Any], g: NDArray[Any], dim: int | None) -> NDArray[Any]:
     w = np.zeros(v.shape, v.dtype)
     if v.size:
         cut, sums, tiles = _work(v.shape, dim)
-        flat = (np.array(a, order="C").reshape(-1) for a in (v, g))
+        flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, g))
         compile_array(arrays.compose, v.dtype)(*flat, *cut, w.reshape(-1), sums, tiles)
     return w
 
@@ -134,7 +134,7 @@ def backward(
     dv, dg = np.zeros(v.shape, v.dtype), np.zeros(g.shape, g.dtype)
     if v.size:
         cut, sums, tiles = _work(v.shape, dim)
-        flat = (np.array(a, order="C").reshape(-1) for a in (v, g, d))
+        flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, g, d))
         compile_array(arrays.backward, v.dtype)(*flat, *cut, dv.reshape(-1), dg.reshape(-1), sums, tiles)
     return dv, dg
 

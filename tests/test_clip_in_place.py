@@ -190,3 +190,11 @@ def test_bad_arguments_are_refused(function, arguments, error, words):
 def test_what_is_no_parameter_is_refused(function, params):
     with pytest.raises(TypeError, match="Parameter"):
         function(params, 1.0)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_an_order_whose_norm_overflows_is_refused(flag):
+    params = buffer({"w": [1.0, 1.0]})
+    with pytest.raises(HyperparameterError, match="norm_type"):
+        nb.clip_grad_norm_(params, 1.0, 1e-3, error_if_nonfinite=flag)
+    assert_array_equal(params["w"].grad, [1.0, 1.0])

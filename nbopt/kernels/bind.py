@@ -77,8 +77,10 @@ class Binder:
             code = storage_literals(code, self._dtype)
         self._record(template.__name__, template.__defaults__, *_code_texts(code))
         namespace = dict(template.__globals__)
+        # A name of the user's own means what it says.
+        ours = (template.__module__ or "").startswith("nbopt.kernels")
         for name in _global_names(code):
-            if name in self._replacements:
+            if ours and name in self._replacements:
                 namespace[name] = self._bound(name, self._replacements[name], elementwise)
             elif name in namespace:
                 namespace[name] = self._bound(name, namespace[name], elementwise)
@@ -86,13 +88,14 @@ class Binder:
             types.CellType(self._bound(name, cell.cell_contents, elementwise))
             for name, cell in zip(code.co_freevars, template.__closure__ or (), strict=True)
         )
-        copy = types.FunctionType(code, namespace, template.__name__, template.__defaults__, cells)
+        defaults = tuple(self._bound("default", value, elementwise) for value in template.__defaults__ or ())
+        copy = types.FunctionType(code, namespace, template.__name__, defaults, cells)
         copy.__module__ = template.__module__
         return copy
 
     def _bound(self, name: str, value: Any, elementwise: bool) -> Any:
         """Compile a plain function, round a number of an element-wise one; record whatever it is."""
-        if elementwise and type(value) is float:
+        if elementwise and type(value) in (int, float):
             value = self._dtype.type(value)
         value = getattr(value, "py_func", value)  # a dispatcher of the user's is bound like a plain function
         if isinstance(value, types.FunctionType):
@@ -164,7 +167,7 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
     constants, raw = list(code.co_consts), bytearray(code.co_code)
     instructions = list(dis.get_instructions(code))
     for this, following in zip(instructions, [*instructions[1:], None], strict=True):
-        if this.opname not in ("LOAD_CONST", "LOAD_SMALL_INT"):
+        if this.opname not in ("LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST"):
             continue
         is_exponent = following is not None and following.argrepr in ("**", "**=")
         value = stored(this.argval, False)
@@ -174,7 +177,9 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
             continue
         if len(constants) > 255:
             raise TypeError(f"{code.co_name} has too many constants for an update rule")
-        raw[this.offset], raw[this.offset + 1] = dis.opmap["LOAD_CONST"], len(constants)
+        if this.opname == "LOAD_SMALL_INT":
+            raw[this.offset] = dis.opmap["LOAD_CONST"]
+        raw[this.offset + 1] = len(constants)
         constants.append(value)
     return code.replace(co_consts=tuple(constants), co_code=bytes(raw))
 
@@ -217,6 +222,7 @@ def adaptors(rule: Rule) -> dict[str, Function]:
         ],
     }
     namespace: dict[str, Any] = {
+        "__name__": __name__,
         "rule": _marked(rule.function),
         "storage": None,
         "reals": intrinsics.reals,
@@ -242,6 +248,7 @@ def _marked(function: Function) -> types.FunctionType:
     copy = types.FunctionType(
         plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
     )
+    copy.__module__ = plain.__module__ or "user"
     copy.is_rule = True  # type: ignore[attr-defined]
     return copy
 

@@ -21,6 +21,7 @@ from nbopt.kernels.scalars import (
     power_for,
     rounded,
     storage,
+    unscaled,
 )
 from nbopt.kernels.tables import (
     ATTRIBUTE_L1,
@@ -259,7 +260,8 @@ def fold_slices(s, tables):
             attributes[partner, ATTRIBUTE_PRESENT] = 1.0
         norm, slope_norm = math.nan, math.nan
         if math.isfinite(magnitude + vv + vd + dd):
-            norm, slope_norm = direction_norm(alpha, dd, slope) * power_v / power_d, slope / power_d
+            norm = unscaled(direction_norm(alpha, dd, slope), power_v, power_d)
+            slope_norm = slope / power_d
         write_square(norm, segments[s, SEGMENT_PARTIAL] + j, partials)
         write_square(slope_norm, segments[partner, SEGMENT_PARTIAL] + j, partials)
 
@@ -311,6 +313,10 @@ def fold_sums(tables):
             counters[0, MEASURED] = 0
     if bad < 0 or counters[0, GUARD] == GUARD_PROPAGATE:
         return True
+    # Nothing was taken, so there is nothing to report.
+    counters[0, MEASURED] = 0
+    for s in range(segments.shape[0]):
+        coefficients[s, COEFFICIENT_ACTIVE] = 0.0
     counters[0, BAD_SEGMENT] = bad
     counters[0, SKIPPED] += 1
     counters[0, CONSECUTIVE] += 1

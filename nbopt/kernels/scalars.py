@@ -15,7 +15,6 @@ storage = np.float32
 SHRINK = 1.0 - 2.0**-22
 SMALLEST_NORMAL = 2.0**-126
 LARGEST = float(np.finfo(np.float32).max)
-SMALLEST_SUBNORMAL = 2.0**-149
 
 # Exact powers of two that bring a float64 square into range (contract N2).
 UP = 2.0**600
@@ -32,7 +31,6 @@ def storage_constants(dtype: np.dtype) -> dict[str, object]:
         "SHRINK": 1.0 - (2.0**-22 if dtype == np.float32 else 2.0**-44),
         "SMALLEST_NORMAL": float(info.smallest_normal),
         "LARGEST": float(info.max),
-        "SMALLEST_SUBNORMAL": float(info.smallest_subnormal),
     }
 
 
@@ -146,6 +144,13 @@ def power_for(square):
     if is_safe(square):
         return 1.0
     return UP if square < 1e-280 else DOWN
+
+
+def unscaled(value, power_v, power_d):
+    """A dL/dv formed over v and d times exact powers of two, without them."""
+    if power_v == power_d:
+        return value
+    return value * power_v / power_d
 
 
 def bin_square(value):

@@ -118,6 +118,8 @@ class Optimizer:
             if key not in rule.hyper and key != "rescale_grad":
                 raise TypeError(f"{kind} got an unknown argument {key!r}; {nearest(key, rule.hyper)}")
         for key in rule.hyper:
+            if key in COMMON:
+                raise TypeError(f"{kind}: {key!r} is a key of every group; rename the rule's argument")
             if key not in given:
                 raise TypeError(f"{kind} needs {key}=...")
         given.update(learning_rate=1.0, weight_decay=weight_decay, grad_clip=grad_clip)
@@ -244,12 +246,8 @@ class Optimizer:
         array([0.5, 2.5])
         """
         if grads is not None:
-            if self._tables.counters[t.BUSY]:
-                self._refused(t.CONCURRENT)
-            if isinstance(grads, Mapping):
-                weights = dict.fromkeys((p._parent or p).name for p in self.parameters)
-                grads = {**weights, **grads}
-            self._buffer.set_grads(grads)
+            partial.step_with(self, grads)
+            return
         code = self._run()
         if code:
             self._refused(code)

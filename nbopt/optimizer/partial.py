@@ -1,12 +1,12 @@
-"""A step on some of an optimizer's parameters."""
+"""A step on some of an optimizer's parameters, or with gradients handed in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
@@ -15,7 +15,21 @@ from nbopt.parameter import Parameter
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["minimize"]
+__all__ = ["minimize", "step_with"]
+
+
+def step_with(opt: Optimizer, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
+    """Copy gradients in and step, as one: another thread gets in before or after."""
+    if opt._tables.counters[t.BUSY] or not opt._tables.lock.acquire(blocking=False):
+        opt._refused(t.CONCURRENT)
+    try:
+        if isinstance(grads, Mapping):
+            weights = dict.fromkeys((p._parent or p).name for p in opt.parameters)
+            grads = {**weights, **grads}
+        opt._buffer.set_grads(grads)
+        opt.step()
+    finally:
+        opt._tables.lock.release()
 
 
 def minimize(

@@ -56,7 +56,7 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     if not isinstance(saved, Mapping):
         raise TypeError(f"state_dict must be a dictionary, got {type(saved).__name__}")
     entries = _entries(opt)
-    legal = [*entries, "rule", "learning_rate", *_COUNTERS]
+    legal = dict.fromkeys([*entries, "rule", "learning_rate", *_COUNTERS])
     problems = []
     rule = saved.get("rule", opt._rule.name)
     if not isinstance(rule, str) or rule != opt._rule.name:
@@ -159,9 +159,7 @@ def refill(opt: Optimizer, saved: dict[str, Any]) -> None:
 
 def grad_norm(opt: Optimizer) -> float | None:
     """Norm of all gradients that moved in the last step, by the tree in name order of the clips."""
-    if not opt._tables.counters[t.MEASURED] or not (
-        opt._tables.counters[t.STEPS] or opt._tables.counters[t.SKIPPED]
-    ):
+    if not opt._tables.counters[t.MEASURED]:
         return None
     names = opt._tables.layout.names
     order = sorted(range(len(names)), key=names.__getitem__)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +18,20 @@ from nbopt.kernels.rules import Rule
 from nbopt.optimizer.groups import decay_columns
 
 __all__ = ["Tables", "clip_rows"]
+
+
+_live: weakref.WeakSet[Tables] = weakref.WeakSet()
+
+
+def _free_in_child() -> None:
+    """After a fork, the thread that was in a step is gone, and with it what it held."""
+    for tables in list(_live):
+        tables.counters[t.BUSY] = 0
+        tables.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_in_child)
 
 
 class Tables:
@@ -46,6 +63,8 @@ class Tables:
         self.clips = np.zeros((count + 1, t.CLIP_COLUMNS))
         self.coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.hyper)))
         self.rates = np.array([rate])
+        self.lock = threading.Lock()  # around gradients that are handed in with a step
+        self._rank = np.argsort(np.argsort(np.array(layout.names, object)))  # of each name
         self.counters = np.zeros(t.COUNTER_COLUMNS, np.int64)
         self.counters[t.GUARD] = guard
         self.counters[t.CLIPS_USED] = 1
@@ -69,6 +88,7 @@ class Tables:
             self.rates,
             self.counters,
         )
+        _live.add(self)
 
     def write(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Bring the group and clip tables to what the groups say; refuse before anything is written."""
@@ -80,11 +100,9 @@ class Tables:
             row[t.GROUP_RESCALE] = group["rescale_grad"]
             row[t.GROUP_CLIP] = rows[index]
             row[t.GROUP_HYPER :] = [group[name] for name in self.rule.hyper]
-        names = self.layout.names
         group_of = self.members[:, t.MEMBER_GROUP]
         clip_of = np.where(group_of >= 0, self.groups[group_of, t.GROUP_CLIP], 0).astype(np.int64)
-        order = sorted(range(len(names)), key=lambda s: (clip_of[s], names[s]))
-        self.members[:, t.MEMBER_ORDER] = order
+        self.members[:, t.MEMBER_ORDER] = np.lexsort((self._rank, clip_of))
         counts = np.bincount(clip_of, minlength=len(clips))
         firsts = np.cumsum(counts) - counts
         for index, clip in enumerate(clips):
@@ -94,7 +112,7 @@ class Tables:
         self.counters[t.CLIPS_USED] = len(clips)
 
     def bind(self) -> Callable[[], int]:
-        """Compile, and return the step as a function without arguments; it holds the arrays."""
+        """Compile, and return the step as a function without arguments; these tables must outlive it."""
         from nbopt.kernels.cpu.run import bind_step
 
         elements = int(self.layout.segments[:, t.SEGMENT_SIZE].sum())

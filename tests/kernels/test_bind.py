@@ -63,7 +63,17 @@ def paired(param, grad, lr):
     return (param * a - lr * grad * b,)
 
 
+LARGEST = 5.0  # a name that the kernels have too
+TWO = 2
+
+
+def borrowed(param, grad, lr):
+    """Names of the rule's own module, one of which the kernels use."""
+    return (param - lr * grad * TWO / LARGEST,)
+
+
 HYPER = {
+    borrowed: {},
     signed: {},
     averaged: {"rate": 0.1},
     three: {"rate": 0.3, "floor": 1e-3},
@@ -255,8 +265,10 @@ def test_a_tree_is_copied_once_and_its_names_replaced():
         lifted.append(template.__name__)
         return function
 
-    def bound(**replacements):
-        return Binder(lift, replacements, FLOAT32, "test").bind(averaged)
+    def bound(module="nbopt.kernels.test", **replacements):
+        root = type(averaged)(averaged.__code__, averaged.__globals__, "averaged")
+        root.__module__ = module
+        return Binder(lift, replacements, FLOAT32, "test").bind(root)
 
     plain = bound()
     assert lifted == ["shrink"]
@@ -267,3 +279,6 @@ def test_a_tree_is_copied_once_and_its_names_replaced():
     assert replaced(1.0, 0.0, 1.0, 0.0, 0.5) == (1.0, 0.5)
     assert replaced.__name__ != plain.__name__ == bound().__name__
     assert averaged.__globals__["shrink"] is shrink
+    # A name of the user's own is not replaced.
+    kept = bound("user", shrink=lambda x, by: x)
+    assert kept(1.0, 0.0, 1.0, 0.0, 0.5) == plain(1.0, 0.0, 1.0, 0.0, 0.5)

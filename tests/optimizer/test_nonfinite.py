@@ -409,3 +409,15 @@ def test_two_optimizers_in_two_threads_step_as_alone():  # C01
     work(1)
     run_together(partial(work, 2), partial(work, 3))
     assert [p.fingerprint() for p in models[2:]] == [p.fingerprint() for p in models[:2]]
+
+
+def test_a_refused_step_reports_nothing():
+    params = nb.ParameterBuffer.from_arrays({"w": [1.0], "b": [1.0]})
+    clip = nb.ClipGradByGlobalNorm(1.0)
+    opt = nb.optimizer.SGD(0.1, parameters=params, grad_clip=clip, nonfinite="skip")
+    opt.step({"w": [3.0], "b": [4.0]})
+    assert opt.grad_norm == 5.0
+    opt.step({"w": [np.nan], "b": [4.0]})
+    assert opt.steps_skipped == 1
+    assert opt.grad_norm is None
+    assert opt.clip_coefficients == {}

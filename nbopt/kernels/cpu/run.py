@@ -102,6 +102,8 @@ def _entry(dispatcher: Any, addresses: NDArray[np.int64]) -> Callable[..., int]:
     The arguments never change type, so the dispatcher's look at them, half the cost of a small step, is
     taken once.
     """
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("nbopt runs compiled code only: unset NUMBA_DISABLE_JIT")
     signature = (numba.typeof(addresses), numba.int64)
     dispatcher.compile(signature)
     entry = getattr(dispatcher.overloads[signature], "entry_point", None)

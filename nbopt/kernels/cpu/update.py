@@ -24,6 +24,7 @@ from nbopt.kernels.scalars import (
     scaled,
     storage,
     tangent,
+    unscaled,
 )
 from nbopt.kernels.tables import (
     CHUNK_FIRST,
@@ -152,7 +153,7 @@ def update_magnitude(j, s, tables):
 def wide_tangent(alpha, beta, direction, v, power_v, power_d):
     """dL/dv in float64, over v and d times exact powers of two."""
     value = tangent(alpha, beta, np.float64(direction) * power_d, np.float64(v) * power_v)
-    return value * power_v / power_d
+    return unscaled(value, power_v, power_d)
 
 
 def composing_factor(magnitude, square, v, start, outer, step, inner):

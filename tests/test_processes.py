@@ -1,0 +1,86 @@
+"""Forks, threads and odd surroundings."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import nbopt as nb
+from nbopt.errors import ConcurrencyError, ParameterError
+from nbopt.kernels import tables as t
+
+
+def model(size=50):
+    params = nb.ParameterBuffer.from_arrays({"a": np.zeros(size), "b": np.zeros(size)})
+    return params, nb.optimizer.SGD(1.0, parameters=params)
+
+
+def test_gradients_of_two_threads_do_not_mix():
+    params, opt = model()
+    taken = {1.0: 0, 1000.0: 0}
+
+    def steps(value):
+        for _ in range(400):
+            try:
+                opt.step({name: np.full(50, value) for name in params})
+            except ConcurrencyError:
+                continue
+            taken[value] += 1
+
+    opt.step({name: np.zeros(50) for name in params})
+    threads = [threading.Thread(target=steps, args=(value,)) for value in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = -sum(value * count for value, count in taken.items())
+    np.testing.assert_array_equal(params.to_vector(), np.full(100, expected))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_may_step_what_another_thread_was_stepping():
+    params, opt = model()
+    opt.step({"a": np.ones(50), "b": np.ones(50)})
+    opt._tables.counters[t.BUSY] = 1  # as if another thread were inside a step
+    opt._tables.lock.acquire()
+    child = os.fork()
+    if child == 0:
+        try:
+            opt.step({"a": np.ones(50), "b": np.ones(50)})
+            ok = bool((params["a"].value == -2.0).all())
+        except BaseException:
+            ok = False
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(ConcurrencyError):
+        opt.step()
+
+
+def test_without_the_compiler_there_is_one_clear_error():
+    code = (
+        "import nbopt as nb; p = nb.ParameterBuffer.from_arrays({'w': [1.0]});"
+        "nb.optimizer.SGD(0.1, parameters=p).step()"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "RuntimeError: nbopt runs compiled code only: unset NUMBA_DISABLE_JIT" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: nb.ParameterBuffer().create_parameter([1], n),
+        lambda n: nb.ParameterBuffer.from_arrays({n: [1.0]}),
+    ],
+    ids=["create", "arrays"],
+)
+def test_a_name_is_text(make):
+    with pytest.raises(ParameterError, match="surrogates"):
+        make("w\ud800")
