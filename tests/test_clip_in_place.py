@@ -70,7 +70,6 @@ def test_norm_in_place_has_the_bits_of_the_clip(dtype):
         pytest.param(1.7e308, 1, 1.0, INF, id="N16d-order-1"),
         pytest.param(1.7e308, 3, 1.0, INF, id="N16d-order-3"),
         pytest.param(1e-200, 3, 1e-201, 4 ** (1 / 3) * 1e-200, id="N04-order-3"),
-        pytest.param(1.0, 1e-3, 1.0, INF, id="order-near-zero"),  # 4**1000
     ],
 )
 def test_range_in_place(element, order, limit, total):
@@ -194,7 +193,7 @@ def test_what_is_no_parameter_is_refused(function, params):
 
 @pytest.mark.parametrize("flag", [False, True])
 def test_an_order_whose_norm_overflows_is_refused(flag):
-    params = buffer({"w": [1.0, 1.0]})
+    params = buffer({"w": [1.0] * 4})
     with pytest.raises(HyperparameterError, match="norm_type"):
         nb.clip_grad_norm_(params, 1.0, 1e-3, error_if_nonfinite=flag)
-    assert_array_equal(params["w"].grad, [1.0, 1.0])
+    assert_array_equal(params["w"].grad, [1.0] * 4)
