@@ -189,8 +189,9 @@ class ParameterBuffer(ParameterCollection):
         if self.is_sealed:
             raise ParameterError(
                 f"parameter {name!r} comes too late: the buffer was laid out when the first view or "
-                "optimizer was made. Create every parameter before that, or build a new buffer with "
-                "ParameterBuffer.from_arrays(params.numpy())"
+                "optimizer was made. Create every parameter before the first .value, .grad or optimizer. "
+                "A new buffer from ParameterBuffer.from_arrays(params.numpy(), attrs=...) carries the values "
+                "over, but neither policies nor velocities"
             )
         normed = isinstance(attr, WeightNormParamAttr)
         dim = attr.dim if isinstance(attr, WeightNormParamAttr) else None
@@ -389,5 +390,8 @@ def as_parameters(params: Any) -> list[Parameter]:
     found = list(params)
     for item in found:
         if not isinstance(item, Parameter):
-            raise TypeError(f"parameters must be Parameter objects, got {type(item).__name__}")
+            raise TypeError(
+                f"parameters must be Parameter objects, got {type(item).__name__}; write params[name] or "
+                "params.select(pattern)"
+            )
     return list(dict.fromkeys(found))

@@ -55,7 +55,7 @@ class ParameterCollection(Mapping[str, Parameter]):
     def _matching(self, pattern: str) -> list[Parameter]:
         found = self.select(pattern)
         if not found:
-            raise ParameterError(f"pattern {pattern!r} matches no parameter: {', '.join(self)}")
+            raise ParameterError(f"pattern {pattern!r} matches no parameter; there are: {', '.join(self)}")
         return found
 
     def freeze(self, pattern: str) -> None:

@@ -66,7 +66,10 @@ def check_value(checks: Mapping[str, Check], key: str, value: Any, where: str) -
             f"{where}: the parameters of a group do not change; use add_param_group, or freeze them"
         )
     if key not in checks:
-        raise TypeError(f"{where}: unknown key {key!r}; {nearest(str(key), checks)}")
+        hint = nearest(str(key), checks)
+        if key == "lr":
+            hint = f"did you mean 'learning_rate', a multiplier of the rate? {nearest('', checks)}"
+        raise TypeError(f"{where}: unknown key {key!r}; {hint}")
     return checks[key](value, f"{where} {key}")
 
 

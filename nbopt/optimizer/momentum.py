@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nbopt._validation import as_flag
+from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
 from nbopt.optimizer.base import Optimizer
@@ -68,6 +69,11 @@ class Momentum(Optimizer):
         *,
         nonfinite: str = "raise",
     ):
+        if parameters is None and isinstance(momentum, (ParameterBuffer, list)):
+            raise TypeError(
+                "Momentum got parameters in the place of momentum: write "
+                "Momentum(0.1, 0.9, parameters=params) or Momentum(0.1, parameters=params)"
+            )
         as_flag(multi_precision, "Momentum multi_precision")
         as_flag(use_multi_tensor, "Momentum use_multi_tensor")
         super().__init__(

@@ -27,7 +27,8 @@ def raise_found(opt: Optimizer) -> None:
     where = f" at {index}" if index else ""
     tale = f" ({row} refusals in a row)" if row > 1 else ""
     raise NonFiniteGradientError(
-        f"step {step} was refused{tale}: {what}{where}. Nothing was changed. Mend the gradient, or "
+        f"step {step} was refused{tale}: {what}{where}. No parameter, velocity or count was changed. "
+        "Mend the gradient, or "
         'choose nonfinite="skip" or "propagate"',
         name,
         index,

@@ -59,6 +59,8 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     legal = dict.fromkeys([*entries, "rule", "learning_rate", *_COUNTERS])
     problems = []
     rule = saved.get("rule", opt._rule.name)
+    if isinstance(rule, np.ndarray) and rule.ndim == 0:
+        rule = rule.item()  # as numpy.load gives it
     if not isinstance(rule, str) or rule != opt._rule.name:
         problems.append(f"it belongs to the rule {rule!r}, not {opt._rule.name!r}")
     if strict:

@@ -196,7 +196,7 @@ class _Draw:
         if self.traits.normed:
             first, *others = [DIMS[self.seed % len(DIMS)], self.one_of(DIMS), self.one_of(DIMS)]
             normed = {"w0": first} | {f"w{i}": dim for i, dim in enumerate(others, 1) if self.chance(0.4)}
-            plain = {name: spec for name, spec in specs.items() if self.chance(0.2)}
+            plain = {name: spec for name, spec in specs.items() if self.chance(0.3)}
             specs = {name: self.weight(*which) for name, which in normed.items()} | plain
         return {name: Spec(s.shape, s.normed, s.dim, **self.policies(grouped)) for name, s in specs.items()}
 
@@ -251,11 +251,12 @@ class _Draw:
         """One to three groups; now and then a parameter is in none."""
         if len(names) > 1 and self.chance(0.2):
             names = names[:-1]
-        count = int(self.rng.integers(1, min(3, len(names)) + 1))
+        count = min(self.one_of([1, 2, 2, 3]), len(names))
         owner = [*range(count), *(int(i) for i in self.rng.integers(count, size=len(names) - count))]
         groups = []
-        shared = Clip("global", self.scale * self.number(0.1, 1.0) * float(np.sqrt(size)))
-        named = self.traits.joint_norms and self.chance(0.4)
+        together, named = self.chance(0.5), self.traits.joint_norms and self.chance(0.5)
+        limit = self.scale * self.number(0.1, 1.0) * float(np.sqrt(size))
+        shared = Clip("global", limit)
         for index in range(count):
             group = {"params": [name for name, i in zip(names, owner, strict=True) if i == index]}
             if self.chance(0.5):
@@ -266,11 +267,10 @@ class _Draw:
                 group["rescale_grad"] = self.number(0.1, 5.0)
             if self.chance(0.5):
                 group |= self.group_decay(rule, options.get("weight_decay"))
-            if self.chance(0.5):
-                joint = Clip("global", shared.limit, group_name="named") if named else shared
-                group["grad_clip"] = self.one_of(
-                    [None, options.get("grad_clip"), self.clip(size), joint, joint]
-                )
+            if self.chance(0.8 if together else 0.5):
+                own = [None, options.get("grad_clip"), self.clip(size)]
+                joint = Clip("global", limit, group_name="named") if named else shared
+                group["grad_clip"] = joint if together else self.one_of(own)
             groups.append(group)
         return groups
 
