@@ -42,26 +42,6 @@ def borrow(typing_context, array):
     return array(array), generate
 
 
-@intrinsic
-def prefetch(typing_context, array, index):
-    """Ask for the cache line of `array[index]`; an index outside the array does no harm."""
-
-    def generate(context, builder, signature, arguments):
-        kind = signature.args[0]
-        view = context.make_array(kind)(context, builder, value=arguments[0])
-        byte = ir.IntType(8).as_pointer()
-        word = ir.IntType(32)
-        hint = builder.module.declare_intrinsic(
-            "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        )
-        address = builder.bitcast(builder.gep(view.data, [arguments[1]]), byte)
-        read, keep, data = (ir.Constant(word, value) for value in (0, 3, 1))
-        builder.call(hint, [address, read, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
-
-
 def _view(context, builder, kind, tables, index):
     """Build an array of type `kind` that owns nothing, from row `index` of a table of addresses."""
 

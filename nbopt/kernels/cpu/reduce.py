@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbopt.kernels.fold import LEVELS, close_subtrees, is_measured
-from nbopt.kernels.intrinsics import elements, integers, prefetch, reals, stack
+from nbopt.kernels.intrinsics import elements, integers, reals, stack
 from nbopt.kernels.scalars import DOWN, UP, is_safe, power_for, storage
 from nbopt.kernels.tables import (
     BLOCK,
@@ -48,8 +48,6 @@ from nbopt.kernels.tables import (
 
 NORMED = True
 QUADS = LANES // 4
-AHEAD = 2048  # elements between a read and its prefetch
-LINE = 16
 
 
 def fold_lanes(lanes):
@@ -73,8 +71,6 @@ def square_sum(x, start, size):
     whole = size // LANES
     for r in range(whole):
         row = block[r * LANES : (r + 1) * LANES]
-        for line in range(0, LANES, LINE):
-            prefetch(row, line + AHEAD)
         for lane in range(LANES):
             value = np.float64(row[lane])
             lanes[lane] += value * value
