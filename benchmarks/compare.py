@@ -7,8 +7,9 @@ Before a row is timed, every library takes three steps and must arrive where nbo
 
 Two floors move as many bytes as the step must, in as much memory: a copy, and an addition in place. A step
 moves 24 bytes per element of float32 (it reads the gradient for the norm, reads gradient, value and velocity,
-writes the last two), or 20 where nothing asks for the norm. A ratio of 0.8 is four fifths of that speed. In
-large memory a copy often reads what it overwrites, which is not counted: a step in place can then beat it.
+writes the last two), or 20 where nothing asks for the norm, and 32 with weight norm (it reads v for the norm,
+and writes w). A ratio of 0.8 is four fifths of that speed. In large memory a copy often reads what it
+overwrites, which is not counted: a step in place can then beat it.
 
 Close what else runs on the machine. The rows of 25 million elements take 4 GB; optax compiles the row of
 own policies for up to a minute. A peer that is not installed is left out and said to be, and a remark tells
@@ -21,6 +22,7 @@ import argparse
 import functools
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import statistics
@@ -35,11 +37,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import compare_peers as peers
+from benchmarks import compare_weight_norm as weight_norm
 from benchmarks.compare_peers import DECAY, PACKAGES, PEERS, Parameter, Runner, Task
 
 NBOPT, ONE = "nbopt", "nbopt, one policy"
 FLOORS = {"copy": False, "add in place": True}
-TOLERANCE = 1e-4
 PAUSE = 0.02  # seconds; idle threads of the library before go on spinning for almost 10 ms
 
 Steps = dict[str, Callable[[], object]]
@@ -51,41 +53,68 @@ class Row:
     """What is timed; `bars` are the least ratios with one thread and with more."""
 
     count: int
-    size: int
+    shape: tuple[int, ...]
     about: str = "clip, L2"
+    kind: str = "step"  # or norm, or weight norm
+    dim: int | None = None  # of weight norm
     own: bool = False  # a rate, a decay and a need for clip to each parameter
     clip: bool = True
     nonfinite: str = "raise"
-    norm: bool = False
     moved: int = 24  # bytes per element
     held: int = 12
     bars: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    tolerance: float = 1e-4  # of the values that the peers arrive at
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def title(self) -> str:
-        return f"{self.count:,} × {self.size:,}: {self.about}"
+        return f"{self.count:,} × {'×'.join(f'{n:,}' for n in self.shape)}: {self.about}"
 
 
-BIG = Row(1, 25_000_000, bars={"torch fused": (1.15, 1.15), "Paddle": (2.1, 2.1), "optax": (1.05, None)})
+def normed(count: int, shape: tuple[int, ...], dim: int | None, bars: tuple[float, float]) -> Row:
+    """Return a row of weight norm, with its bars against torch."""
+    about, kind = f"weight norm dim {dim}, clip, L2", "weight norm"
+    return Row(count, shape, about, kind, dim, moved=32, held=16, bars={"torch fused": bars})
+
+
+BIG = Row(1, (25_000_000,), bars={"torch fused": (1.15, 1.15), "Paddle": (2.1, 2.1), "optax": (1.05, None)})
 BARE = replace(BIG, about="L2, guard", clip=False, bars={"torch fused": (0.78, 0.78)})
 FREE = replace(BARE, about="L2, no guard", nonfinite="propagate", moved=20, bars={"torch fused": (0.9, 0.9)})
 OWN = {"torch fused": (22, 50), "Paddle": (36, 90), ONE: (1 / 1.15, 1 / 1.15)}
 ROWS = {
-    "10x100": Row(10, 100, bars={"torch fused": (40, 40), "Paddle": (120, 120), "optax": (35, 35)}),
-    "100x1000": Row(100, 1000, bars={"torch fused": (16, 35), "Paddle": (60, 110)}),
-    "465": Row(465, 2000, "clip, L2, own policies", own=True, bars=OWN),
-    "465-one": Row(465, 2000),
-    "300x10000": Row(300, 10_000, bars={"torch fused": (2.9, 5.4), "Paddle": (7, 13)}),
+    "10x100": Row(10, (100,), bars={"torch fused": (40, 40), "Paddle": (120, 120), "optax": (35, 35)}),
+    "100x1000": Row(100, (1000,), bars={"torch fused": (16, 35), "Paddle": (60, 110)}),
+    "465": Row(465, (2000,), "clip, L2, own policies", own=True, bars=OWN),
+    "465-one": Row(465, (2000,)),
+    "300x10000": Row(300, (10_000,), bars={"torch fused": (2.9, 5.4), "Paddle": (7, 13)}),
     "25M": BIG,
     "25M-propagate": FREE,
     "25M-raise": BARE,
-    "norm": replace(BIG, about="norm", norm=True, moved=4, held=4, bars={"float64 sum": (0.85, 0.85)}),
+    "norm": replace(BIG, about="norm", kind="norm", moved=4, held=4, bars={"float64 sum": (0.85, 0.85)}),
+    "wn-4096-0": normed(1, (4096, 4096), 0, (5.3, 4.2)),
+    "wn-4096-1": normed(1, (4096, 4096), 1, (3.8, 3.9)),
+    # torch adds the 17 million squares in float32
+    "wn-4096-None": replace(normed(1, (4096, 4096), None, (11, 8.3)), tolerance=1e-3),
+    "wn-512-0": normed(1, (512, 512), 0, (1.5, 2.1)),
+    "wn-512-1": normed(1, (512, 512), 1, (2.0, 2.6)),
+    "wn-conv-0": normed(1, (256, 256, 3, 3), 0, (1.7, 2.3)),
+    "wn-conv-1": normed(1, (256, 256, 3, 3), 1, (5.6, 6.5)),
+    "wn-100x64-0": normed(100, (64, 64), 0, (15, 15)),
+}
+# by kind of row: nbopt, and who is compared with it
+FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "step": (peers.nbopt_momentum, PEERS),
+    "norm": (peers.nbopt_norm, {"float64 sum": peers.fastmath_norm}),
+    "weight norm": (weight_norm.nbopt_weight_norm, weight_norm.PEERS),
 }
 
 
 def task_of(row: Row) -> Task:
     """Draw values and gradients; the limit leaves a tenth of the gradient, so that a missing clip shows."""
-    draws = np.random.default_rng(0).standard_normal((row.count, 2, row.size), dtype=np.float32)
+    draws = np.random.default_rng(0).standard_normal((row.count, 2, *row.shape), dtype=np.float32)
     params = [Parameter(*pair) for pair in draws]
     if row.own:
         shares = [i / row.count for i in range(row.count)]
@@ -93,15 +122,15 @@ def task_of(row: Row) -> Task:
             Parameter(p.value, p.grad, 0.5 + share, DECAY * 2 * share, i % 5 != 0)
             for i, (p, share) in enumerate(zip(params, shares, strict=True))
         ]
-    return Task(params, row.own, 0.1 * draws[:, 0].size ** 0.5 if row.clip else None, row.nonfinite)
+    limit = 0.1 * (row.count * row.size) ** 0.5 if row.clip else None
+    return Task(params, row.own, limit, row.nonfinite, row.dim)
 
 
 def makers_of(row: Row, chosen: list[str]) -> dict[str, Callable[[], Runner]]:
     """Return who takes part in a row, nbopt first."""
     task, elements = task_of(row), row.count * row.size
-    steps: dict[str, Any] = {NBOPT: peers.nbopt_momentum} | {name: PEERS[name] for name in chosen}
-    if row.norm:
-        steps = {NBOPT: peers.nbopt_norm, "float64 sum": peers.fastmath_norm}
+    ours, theirs = FIELDS[row.kind]
+    steps = {NBOPT: ours} | {name: theirs[name] for name in theirs if name in chosen or name not in PEERS}
     makers: dict[str, Any] = {name: functools.partial(make, task) for name, make in steps.items()}
     for name, add in FLOORS.items():
         makers[name] = functools.partial(peers.stream, row.moved * elements, row.held * elements, add)
@@ -116,7 +145,7 @@ def difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     return max(float(np.max(np.abs(a - b) / np.maximum(np.abs(a), 1))) for a, b in pairs)
 
 
-def prepare(makers: dict[str, Callable[[], Runner]]) -> tuple[Steps, Records]:
+def prepare(makers: dict[str, Callable[[], Runner]], tolerance: float) -> tuple[Steps, Records]:
     """Make everyone, take three steps and compare; return the steps that may be timed, and the records."""
     steps, records, ours = {}, {name: {} for name in makers}, []
     for name, make in makers.items():
@@ -131,7 +160,7 @@ def prepare(makers: dict[str, Callable[[], Runner]]) -> tuple[Steps, Records]:
             reached = runner.read()
             ours = ours or reached
             off = records[name]["difference"] = difference(ours, reached)
-            if not off <= TOLERANCE:
+            if not off <= tolerance:
                 records[name]["remark"] = f"differs by {off:.1e}, not timed"
                 continue
         steps[name] = runner.step
@@ -173,8 +202,9 @@ def measure(key: str, threads: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return the result of one row."""
     row = ROWS[key]
     if args.quick:
-        row = replace(row, count=min(row.count, 20), size=min(row.size, 1000))
-    steps, records = prepare(makers_of(row, args.peers))
+        longest = 1000 if len(row.shape) == 1 else 10
+        row = replace(row, count=min(row.count, 20), shape=tuple(min(n, longest) for n in row.shape))
+    steps, records = prepare(makers_of(row, args.peers), row.tolerance)
     time_in_turn(steps, records, args.repeats, 0.002 if args.quick else 0.04)
     judge(row, threads, records, bars=not args.quick)
     median = statistics.median(records[NBOPT]["seconds"])

@@ -37,6 +37,7 @@ class Task(NamedTuple):
     own: bool  # whether their policies differ
     limit: float | None  # of the global norm; None: no clip
     nonfinite: str  # for nbopt, which alone looks for NaN
+    dim: int | None = None  # of weight norm
 
 
 class Runner(NamedTuple):
