@@ -46,10 +46,16 @@ class ParameterBuffer(ParameterCollection):
     TypeError, ParameterError, DeviceError
         If an argument is of a wrong type, out of range, or asks for a device that cannot be used.
 
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    device : str
+    seed : int
+
     Notes
     -----
     Storage is laid out once, when the first view is handed out or the first optimizer is built; after that
-    no parameter is added and no array ever moves.
+    no new name is accepted and no array ever moves.
 
     Examples
     --------
@@ -123,8 +129,8 @@ class ParameterBuffer(ParameterCollection):
         Raises
         ------
         ParameterError
-            If the name is taken with another shape or other attributes, collides with a derived name, if a
-            weight-normed slice starts at zero, or if the buffer is laid out already.
+            If the name is taken with another shape or other attributes, or collides with a derived name; if a
+            weight-normed slice starts at zero; if the name is new and the storage is laid out already.
 
         Examples
         --------
@@ -239,24 +245,30 @@ class ParameterBuffer(ParameterCollection):
         arrays : mapping of str to array_like
             Values by name, in creation order.
         attrs : mapping of str to attr, optional
-            Attributes by `fnmatch` pattern; of several patterns that match a name the last is used, whole.
+            Attributes by `fnmatch` pattern, as `create_parameter` takes them; False leaves the arrays out. Of
+            several patterns that match a name the last is used, whole.
         dtype : {"float32", "float64"}, optional
             By default float32 if every array is (or is narrower), else float64.
-        device : str
+        device : {"cpu", "auto"}
 
         Returns
         -------
         ParameterBuffer
 
+        Raises
+        ------
+        TypeError, ParameterError
+            If an array or an attribute cannot be used, or a pattern matches no array.
+
         Examples
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays(
-        ...     {"a.weight": [[1.0]], "a.bias": [0.0]},
-        ...     attrs={"*.bias": nb.ParamAttr(need_clip=False)},
+        ...     {"a.weight": [[1.0]], "a.bias": [0.0], "a.seen": [7.0]},
+        ...     attrs={"*.bias": nb.ParamAttr(need_clip=False), "*.seen": False},
         ... )
-        >>> params["a.bias"].need_clip
-        False
+        >>> list(params), params["a.bias"].need_clip
+        (['a.weight', 'a.bias'], False)
         """
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays must be a mapping of names to arrays, got {type(arrays).__name__}")
@@ -293,7 +305,15 @@ class ParameterBuffer(ParameterCollection):
 
     @property
     def is_sealed(self) -> bool:
-        """Whether storage is laid out."""
+        """Whether the storage is laid out; after that no new name is accepted.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> params.is_sealed, params["w"].value, params.is_sealed
+        (False, array([1.]), True)
+        """
         return self._storage is not None
 
     def _seal(self) -> Storage:
@@ -318,29 +338,6 @@ class ParameterBuffer(ParameterCollection):
         return storage is not None and (
             np.may_share_memory(array, storage.data) or np.may_share_memory(array, storage.grad)
         )
-
-    @property
-    def flat(self) -> NDArray[Any]:
-        """View of the effective weights, 1-D; it contains padding, which is never read into a result."""
-        storage = self._seal()
-        return storage.data[: storage.layout.effective_size]
-
-    @property
-    def flat_grad(self) -> NDArray[Any]:
-        """View of the gradients of `flat`, same offsets."""
-        return self._seal().grad[:]
-
-    @property
-    def trainable_flat(self) -> NDArray[Any]:
-        """View of what an optimizer moves, 1-D. After writing to it by hand, call `recompose`."""
-        storage = self._seal()
-        return storage.data[storage.layout.trainable_start :]
-
-    @property
-    def slices(self) -> dict[str, slice]:
-        """Where each parameter lies in `flat` and `flat_grad`."""
-        effective = self._seal().layout.effective
-        return {name: effective[name] for name in self}
 
     # --- pickling and copying
 

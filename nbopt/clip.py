@@ -41,7 +41,7 @@ class GradientClip:
     _kind: int
 
     @property
-    def columns(self) -> tuple[int, float, float, float]:
+    def _columns(self) -> tuple[int, float, float, float]:
         """(kind, limit, low, high): the row of the clip table."""
         raise NotImplementedError
 
@@ -126,8 +126,7 @@ class ClipGradByValue(GradientClip):
         object.__setattr__(self, "min", low)
 
     @property
-    def columns(self) -> tuple[int, float, float, float]:
-        """(kind, limit, low, high): the row of the clip table."""
+    def _columns(self) -> tuple[int, float, float, float]:
         assert self.min is not None
         return self._kind, math.inf, self.min, self.max
 
@@ -167,8 +166,7 @@ class ClipGradByNorm(GradientClip):
         object.__setattr__(self, "clip_norm", limit)
 
     @property
-    def columns(self) -> tuple[int, float, float, float]:
-        """(kind, limit, low, high): the row of the clip table."""
+    def _columns(self) -> tuple[int, float, float, float]:
         return self._kind, self.clip_norm, -math.inf, math.inf
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -216,8 +214,7 @@ class ClipGradByGlobalNorm(GradientClip):
         as_flag(self.auto_skip_clip, "ClipGradByGlobalNorm auto_skip_clip")
 
     @property
-    def columns(self) -> tuple[int, float, float, float]:
-        """(kind, limit, low, high): the row of the clip table."""
+    def _columns(self) -> tuple[int, float, float, float]:
         return self._kind, self.clip_norm, -math.inf, math.inf
 
     def _clip(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -39,6 +39,72 @@ class ParameterCollection(Mapping[str, Parameter]):
     def owns(self, array: NDArray[Any]) -> bool:
         """Whether an array may be a view of the storage."""
 
+    # --- all of the storage
+
+    @property
+    def flat(self) -> NDArray[Any]:
+        """View of what the model reads, 1-D; it contains padding, which is never read into a result.
+
+        With weight norm that is w, which is not to be written here: write `trainable_flat`.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
+        >>> params.flat[:2] += 1
+        >>> params["w"].value
+        array([2., 3.])
+        """
+        storage = self._seal()
+        return storage.data[: storage.layout.effective_size]
+
+    @property
+    def flat_grad(self) -> NDArray[Any]:
+        """View of the gradients of `flat`, at the same offsets.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
+        >>> params.flat_grad[params.slices["w"]] = [3.0, 4.0]
+        >>> params["w"].grad
+        array([3., 4.])
+        """
+        return self._seal().grad[:]
+
+    @property
+    def trainable_flat(self) -> NDArray[Any]:
+        """View of what an optimizer moves, 1-D: with weight norm g and v in place of w.
+
+        After writing to it by hand, call `recompose`.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
+        >>> params.trainable_flat[:] = 0.0
+        >>> params["w"].value
+        array([0., 0.])
+        """
+        storage = self._seal()
+        return storage.data[storage.layout.trainable_start :]
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter lies in `flat` and `flat_grad`, by name.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0], "b": [3.0]})
+        >>> params.flat[params.slices["b"]]
+        array([3.])
+        """
+        effective = self._seal().layout.effective
+        return {name: effective[name] for name in self}
+
+    # --- by name
+
     def select(self, pattern: str) -> list[Parameter]:
         """Return the parameters whose names match an `fnmatch` pattern, in creation order.
 
@@ -70,8 +136,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [1.0]})
-        >>> params.freeze("a.*")
-        >>> params.unfreeze("*.b")
+        >>> params.freeze("*.w")
         >>> [p.trainable for p in params.values()]
         [False, True]
         """
@@ -79,16 +144,54 @@ class ParameterCollection(Mapping[str, Parameter]):
             parameter.trainable = False
 
     def unfreeze(self, pattern: str) -> None:
-        """Set ``trainable=True`` on every parameter whose name matches; see `freeze`."""
+        """Set ``trainable=True`` on every parameter whose name matches.
+
+        Raises
+        ------
+        ParameterError
+            If none matches.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [1.0]})
+        >>> params.freeze("*")
+        >>> params.unfreeze("*.b")
+        >>> [p.trainable for p in params.values()]
+        [False, True]
+        """
         for parameter in self._matching(pattern):
             parameter.trainable = True
 
     def numpy(self, pattern: str = "*") -> dict[str, NDArray[Any]]:
-        """Return copies of the values whose names match, by name."""
+        """Return copies of the values whose names match an `fnmatch` pattern, by name.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"a.w": [1.0], "a.b": [2.0]})
+        >>> params.numpy("*.b")
+        {'a.b': array([2.])}
+        """
         return {p.name: p.numpy() for p in self.select(pattern)}
 
     def clear_grad(self, set_to_zero: bool = True) -> None:
-        """Fill every gradient with zeros; `set_to_zero=False` also marks them absent."""
+        """Fill every gradient with zeros.
+
+        Parameters
+        ----------
+        set_to_zero : bool
+            False also marks them absent: steps skip a parameter until its gradient is written again.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> params["w"].grad = [3.0]
+        >>> params.clear_grad()
+        >>> params["w"].grad
+        array([0.])
+        """
         keep = as_flag(set_to_zero, "set_to_zero")
         self._seal().grad[...] = 0.0
         if not keep:
@@ -133,6 +236,8 @@ class ParameterCollection(Mapping[str, Parameter]):
                 checked[name] = values.copy()
         for name, values in checked.items():
             self[name].grad = values
+
+    # --- vectors and tables
 
     def to_vector(self, what: str = "value", space: str = "effective", frozen: bool = True) -> NDArray[Any]:
         """Return values or gradients as one dense vector, in creation order, without padding.

@@ -1,4 +1,4 @@
-"""One named parameter: views of the flat buffer, and its row of the attribute table."""
+"""One named parameter: its views of the flat buffer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt import norms
-from nbopt._validation import as_flag, as_float_array, as_number
+from nbopt._validation import as_flag, as_float_array
 from nbopt.attr import ParamAttr, WeightNormParamAttr
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
-from nbopt.regularizer import L1Decay, L2Decay, Regularizer
+from nbopt.policy import Policy, attribute_row
 
 if TYPE_CHECKING:
     from nbopt.buffer import ParameterBuffer
@@ -22,23 +22,11 @@ __all__ = ["Parameter"]
 Role = Literal["plain", "normed", "direction", "magnitude"]
 
 
-class Parameter:
+class Parameter(Policy):
     """A named array of a `ParameterBuffer`, made by `ParameterBuffer.create_parameter`.
 
-    `value` and `grad` are views of the buffer and never go stale. Attributes can be set at any time; the
-    next step obeys.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-    dtype : numpy.dtype
-        float32 or float64.
-    size : int
-        Number of elements.
-    device : str
-    attr : ParamAttr
-        The record that it was created with.
+    `value` and `grad` are views of the buffer and never go stale. Its policy (`learning_rate`, `regularizer`,
+    `need_clip`, `trainable`, `do_model_average`) can be set at any time; the next step obeys.
 
     Examples
     --------
@@ -70,17 +58,7 @@ class Parameter:
         self._initial = initial  # the value until the buffer is laid out
         self._views: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._parts: tuple[Parameter, Parameter] | None = None  # the g and v of a normed one
-        self._row = np.zeros(t.ATTRIBUTE_COLUMNS)  # becomes a view of the attribute table
-        if role != "normed":
-            l1, l2 = attr.regularizer.columns if attr.regularizer else (0.0, 0.0)
-            self._row[t.ATTRIBUTE_RATE] = attr.learning_rate
-            self._row[t.ATTRIBUTE_L1] = l1
-            self._row[t.ATTRIBUTE_L2] = l2
-            self._row[t.ATTRIBUTE_REGULARIZER] = _regularizer_kind(attr.regularizer)
-            self._row[t.ATTRIBUTE_NEED_CLIP] = attr.need_clip
-            self._row[t.ATTRIBUTE_TRAINABLE] = attr.trainable
-            self._row[t.ATTRIBUTE_PRESENT] = 1.0
-            self._row[t.ATTRIBUTE_AVERAGE] = attr.do_model_average
+        self._row = np.zeros(t.ATTRIBUTE_COLUMNS) if role == "normed" else attribute_row(attr)
 
     def __repr__(self) -> str:
         kind = f", weight norm along dim={self.dim}" if self._role == "normed" else ""
@@ -91,47 +69,121 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """Name, unique in the buffer."""
+        """Name, unique in the buffer.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"fc.bias": [0.0]})["fc.bias"].name
+        'fc.bias'
+        """
         return self._name
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of value and gradient."""
+        """Shape of value and gradient, a tuple of int.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"w": [[1.0, 2.0]]})["w"].shape
+        (1, 2)
+        """
         return self._shape
 
     @property
     def attr(self) -> ParamAttr:
-        """The record that it was created with; the attributes themselves may have been set since."""
+        """The `ParamAttr` that it was created with; the policy itself may have been set since.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer()
+        >>> w = params.create_parameter([2], name="w", attr=nb.ParamAttr(need_clip=False))
+        >>> w.need_clip = True
+        >>> w.attr.need_clip
+        False
+        """
         return self._attr
 
     @property
     def weight_g(self) -> Parameter | None:
-        """The magnitude of a weight-normed parameter, else None."""
+        """The magnitude g of a weight-normed parameter, of the same rank; None of any other.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer(seed=0)
+        >>> w = params.create_parameter([2, 3], name="w", attr=nb.WeightNormParamAttr(dim=0))
+        >>> w.weight_g
+        Parameter('w_g', shape=(2, 1), float32)
+        """
         return self._parts[0] if self._parts else None
 
     @property
     def weight_v(self) -> Parameter | None:
-        """The direction of a weight-normed parameter, else None."""
+        """The direction v of a weight-normed parameter, of the same shape; None of any other.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer(seed=0)
+        >>> w = params.create_parameter([2, 3], name="w", attr=nb.WeightNormParamAttr(dim=0))
+        >>> w.weight_v
+        Parameter('w_v', shape=(2, 3), float32)
+        """
         return self._parts[1] if self._parts else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of value and gradient."""
+        """Dtype of value and gradient.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"w": [1.0]}, dtype="float32")["w"].dtype
+        dtype('float32')
+        """
         return self._buffer.dtype
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Number of elements.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"w": [[1.0, 2.0]]})["w"].size
+        2
+        """
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def device(self) -> str:
-        """Where it lives."""
+        """Where it lives.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.ParameterBuffer.from_arrays({"w": [1.0]})["w"].device
+        'cpu'
+        """
         return self._buffer.device
 
     @property
     def dim(self) -> int | None:
-        """The kept axis of weight norm, also of its v and g."""
+        """The kept axis of a weight-normed parameter, and of its g and v.
+
+        None stands for one norm over all elements, and for no weight norm.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer(seed=0)
+        >>> w = params.create_parameter([2, 3], name="w", attr=nb.WeightNormParamAttr(dim=0))
+        >>> w.dim, w.weight_v.dim
+        (0, 0)
+        """
         return self.attr.dim if isinstance(self.attr, WeightNormParamAttr) else None
 
     @property
@@ -149,7 +201,19 @@ class Parameter:
 
     @property
     def value(self) -> NDArray[Any]:
-        """View of the value, read-only with weight norm, where g and v move. Assigning copies in."""
+        """View of the value. Assigning copies in, as `set_value` does.
+
+        With weight norm the views of w, g and v are read-only.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> w = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})["w"]
+        >>> view = w.value
+        >>> w.value = [3.0, 4.0]
+        >>> view
+        array([3., 4.])
+        """
         return self._both()[0]
 
     @value.setter
@@ -251,9 +315,19 @@ class Parameter:
 
     @property
     def grad(self) -> NDArray[Any]:
-        """View of the gradient, dL/dw with weight norm; of `weight_g` and `weight_v` computed when read.
+        """View of the gradient. Assigning copies in and makes it present; None makes it absent.
 
-        Assigning copies in and makes the gradient present; None makes it absent.
+        With weight norm it is dL/dw. Those of `weight_g` and `weight_v` are computed when read; they are
+        read-only.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> w = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})["w"]
+        >>> w.grad = 2 * w.value
+        >>> w.grad += 1
+        >>> w.grad
+        array([3., 5.])
         """
         if self._parent is not None:
             return self._computed_grad()
@@ -288,7 +362,7 @@ class Parameter:
         Parameters
         ----------
         set_to_zero : bool
-            False also marks it absent: steps skip the parameter until its gradient is written.
+            False also marks it absent: steps skip the parameter until its gradient is written again.
 
         Examples
         --------
@@ -306,86 +380,23 @@ class Parameter:
 
     @property
     def has_grad(self) -> bool:
-        """Whether the gradient is present; elements written since the last step count from the next on."""
+        """Whether the gradient is present; a step skips a parameter whose gradient is absent.
+
+        What is written into the view makes it present too, from the next step on.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> w = nb.ParameterBuffer.from_arrays({"w": [1.0]})["w"]
+        >>> w.grad = None
+        >>> w.has_grad
+        False
+        >>> w.grad = [0.0]
+        >>> w.has_grad
+        True
+        """
         return bool(self._column(t.ATTRIBUTE_PRESENT))
-
-    # --- attributes
-
-    def _column(self, column: int) -> float:
-        return float(self._moved[-1]._row[column])
-
-    def _set_columns(self, column: int, value: float) -> None:
-        for parameter in self._moved:
-            parameter._row[column] = value
-
-    @property
-    def learning_rate(self) -> float:
-        """Multiplies the learning rate; finite and >= 0. With weight norm, reading gives v's."""
-        return self._column(t.ATTRIBUTE_RATE)
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._set_columns(t.ATTRIBUTE_RATE, as_number(value, f"learning_rate of {self.name!r}", low=0.0))
-
-    @property
-    def regularizer(self) -> Regularizer | None:
-        """Stands in place of the group's and the optimizer's weight decay; None leaves those."""
-        kind = self._column(t.ATTRIBUTE_REGULARIZER)
-        if kind == t.REGULARIZER_L1:
-            return L1Decay(self._column(t.ATTRIBUTE_L1))
-        return L2Decay(self._column(t.ATTRIBUTE_L2)) if kind == t.REGULARIZER_L2 else None
-
-    @regularizer.setter
-    def regularizer(self, value: Regularizer | None) -> None:
-        if value is not None and not isinstance(value, Regularizer):
-            raise TypeError(f"regularizer of {self.name!r} must be None, L1Decay or L2Decay, got {value!r}")
-        l1, l2 = value.columns if value else (0.0, 0.0)
-        self._set_columns(t.ATTRIBUTE_L1, l1)
-        self._set_columns(t.ATTRIBUTE_L2, l2)
-        self._set_columns(t.ATTRIBUTE_REGULARIZER, _regularizer_kind(value))
-
-    @property
-    def need_clip(self) -> bool:
-        """Whether gradient clipping takes the parameter in."""
-        return bool(self._column(t.ATTRIBUTE_NEED_CLIP))
-
-    @need_clip.setter
-    def need_clip(self, value: bool) -> None:
-        self._set_columns(t.ATTRIBUTE_NEED_CLIP, float(as_flag(value, f"need_clip of {self.name!r}")))
-
-    @property
-    def do_model_average(self) -> bool:
-        """Whether averages take the parameter in."""
-        return bool(self._column(t.ATTRIBUTE_AVERAGE))
-
-    @do_model_average.setter
-    def do_model_average(self, value: bool) -> None:
-        self._set_columns(t.ATTRIBUTE_AVERAGE, float(as_flag(value, f"do_model_average of {self.name!r}")))
-
-    @property
-    def trainable(self) -> bool:
-        """Whether steps move the parameter; False freezes it, bit for bit. With weight norm, v or g."""
-        return any(bool(p._row[t.ATTRIBUTE_TRAINABLE]) for p in self._moved)
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._set_columns(t.ATTRIBUTE_TRAINABLE, float(as_flag(value, f"trainable of {self.name!r}")))
-
-    @property
-    def stop_gradient(self) -> bool:
-        """The opposite of `trainable`."""
-        return not self.trainable
-
-    @stop_gradient.setter
-    def stop_gradient(self, value: bool) -> None:
-        self.trainable = not as_flag(value, f"stop_gradient of {self.name!r}")
 
 
 def _of_buffer(buffer: ParameterBuffer, name: str) -> Parameter:
     return buffer[name]
-
-
-def _regularizer_kind(regularizer: Regularizer | None) -> int:
-    if regularizer is None:
-        return t.REGULARIZER_NONE
-    return t.REGULARIZER_L1 if isinstance(regularizer, L1Decay) else t.REGULARIZER_L2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,20 @@ __all__ = ["L1Decay", "L2Decay", "Regularizer"]
 
 
 @dataclass(frozen=True)
-class Regularizer:
-    """Base class of the penalties; its coefficient multiplies the penalty."""
+class Regularizer(ABC):
+    """Base class of the penalties, `L1Decay` and `L2Decay`; not used itself.
+
+    Parameters
+    ----------
+    coeff : float
+        Multiplies the penalty; finite and >= 0.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> isinstance(nb.regularizer.L1Decay(0.1), nb.regularizer.Regularizer)
+    True
+    """
 
     coeff: float = 0.0
 
@@ -20,9 +33,9 @@ class Regularizer:
         object.__setattr__(self, "coeff", as_number(self.coeff, f"{type(self).__name__} coeff", low=0.0))
 
     @property
-    def columns(self) -> tuple[float, float]:
+    @abstractmethod
+    def _columns(self) -> tuple[float, float]:
         """The coefficients (l1, l2)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,15 @@ class L1Decay(Regularizer):
     Examples
     --------
     >>> import nbopt as nb
-    >>> nb.ParamAttr(regularizer=nb.regularizer.L1Decay(0.1)).regularizer
-    L1Decay(coeff=0.1)
+    >>> w = nb.ParameterBuffer.from_arrays({"w": [2.0, -2.0, 0.0]})["w"]
+    >>> w.regularizer = nb.regularizer.L1Decay(0.5)
+    >>> nb.optimizer.SGD(1.0, parameters=w).step()
+    >>> w.value
+    array([ 1.5, -1.5,  0. ])
     """
 
     @property
-    def columns(self) -> tuple[float, float]:
-        """The coefficients (l1, l2)."""
+    def _columns(self) -> tuple[float, float]:
         return self.coeff, 0.0
 
 
@@ -67,13 +82,15 @@ class L2Decay(Regularizer):
     Examples
     --------
     >>> import nbopt as nb
-    >>> nb.regularizer.L2Decay(1e-4)
-    L2Decay(coeff=0.0001)
+    >>> w = nb.ParameterBuffer.from_arrays({"w": [2.0, -2.0, 0.0]})["w"]
+    >>> w.regularizer = nb.regularizer.L2Decay(0.25)
+    >>> nb.optimizer.SGD(1.0, parameters=w).step()
+    >>> w.value
+    array([ 1.5, -1.5,  0. ])
     """
 
     @property
-    def columns(self) -> tuple[float, float]:
-        """The coefficients (l1, l2)."""
+    def _columns(self) -> tuple[float, float]:
         return 0.0, self.coeff
 
 

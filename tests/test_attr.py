@@ -111,6 +111,8 @@ def test_regularizers():
     assert L2Decay() == L2Decay(0.0)
     assert L1Decay(0.1) != L2Decay(0.1)
     assert L1Decay(coeff=0.25).coeff == 0.25
+    with pytest.raises(TypeError, match="abstract"):
+        nb.regularizer.Regularizer(0.1)  # the base class is no penalty
 
 
 RECORD_ERRORS = {

@@ -12,22 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from nbopt._validation import as_flag, as_name, nearest
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
-from nbopt.errors import ConcurrencyError, HyperparameterError, ParameterError
+from nbopt.errors import ConcurrencyError, ParameterError
 from nbopt.kernels import tables as t
 from nbopt.kernels.rules import Rule
-from nbopt.optimizer import nonfinite as refused
 from nbopt.optimizer import partial, state
 from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value, checked_group, storable
+from nbopt.optimizer.nonfinite import as_guard
+from nbopt.optimizer.report import Report
 from nbopt.optimizer.specs import as_specs, check_disjoint
 from nbopt.optimizer.tables import Tables, clip_rows
 from nbopt.parameter import Parameter
 
 __all__ = ["Optimizer"]
 
-_GUARDS = {"propagate": t.GUARD_PROPAGATE, "skip": t.GUARD_SKIP, "raise": t.GUARD_RAISE}
 
-
-class Optimizer:
+class Optimizer(Report):
     """An update rule over named parameters, taken in one compiled call.
 
     The order of one step: rescale, weight-norm backward, clip, regularize, rate times multipliers, update,
@@ -101,15 +100,7 @@ class Optimizer:
             )
         if name is not None:
             as_name(name, f"{kind} name")
-        if not isinstance(nonfinite, str):
-            raise TypeError(
-                f"{kind} nonfinite must be one of {', '.join(_GUARDS)}, got {type(nonfinite).__name__} "
-                f"{nonfinite!r}"
-            )
-        if nonfinite not in _GUARDS:
-            raise HyperparameterError(
-                f"{kind} nonfinite must be one of {', '.join(_GUARDS)}, got {nonfinite!r}"
-            )
+        guard = as_guard(nonfinite, f"{kind} nonfinite")
         buffer, specs = as_specs(parameters, kind)
         checks = self._all_checks(rule, buffer.dtype)
         rate = checks["learning_rate"](learning_rate, kind + " learning_rate")
@@ -127,7 +118,7 @@ class Optimizer:
         checked = [
             checked_group(spec, defaults, checks, f"{kind} group {index}") for index, spec in enumerate(specs)
         ]
-        self._setup(rule, buffer, checked, defaults, name, rate, _GUARDS[nonfinite])
+        self._setup(rule, buffer, checked, defaults, name, rate, guard)
 
     def _all_checks(self, rule: Rule, dtype: np.dtype[Any]) -> dict[str, Check]:
         checks = {**COMMON, **{name: self._checks.get(name, as_finite) for name in rule.hyper}}
@@ -153,7 +144,7 @@ class Optimizer:
         self._defaults = defaults
         self._group_checks = self._all_checks(rule, buffer.dtype)
         self._groups: list[ParamGroup] = []
-        self._last_loss: float | None = None
+        self._last_loss = None
         self._tables = Tables(rule, buffer, rate, guard)
         self._run: Callable[[], int] = self._first_run
         for group in groups:
@@ -183,7 +174,7 @@ class Optimizer:
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0], "b": [0.0]})
-        >>> opt = nb.optimizer.SGD(0.1, parameters=[params["w"]])
+        >>> opt = nb.optimizer.SGD(0.1, [params["w"]])
         >>> opt.add_param_group({"params": params["b"], "learning_rate": 2.0})
         >>> len(opt.param_groups)
         2
@@ -215,8 +206,7 @@ class Optimizer:
         Examples
         --------
         >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> nb.optimizer.SGD(0.1, parameters=params).compile()
+        >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).compile()
         """
         self._run = self._tables.bind()
 
@@ -240,7 +230,7 @@ class Optimizer:
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
-        >>> opt = nb.optimizer.SGD(0.5, parameters=params)
+        >>> opt = nb.optimizer.SGD(0.5, params)
         >>> opt.step({"w": [1.0, -1.0]})
         >>> params["w"].value
         array([0.5, 2.5])
@@ -259,17 +249,6 @@ class Optimizer:
                 "of its own, or hold a lock around step()"
             )
         self.check()
-
-    def check(self) -> None:
-        """Raise what a step has found and not yet raised.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> nb.optimizer.SGD(0.1, parameters=params).check()
-        """
-        refused.raise_found(self)
 
     def minimize(
         self,
@@ -294,14 +273,14 @@ class Optimizer:
         Returns
         -------
         tuple
-            An empty list, and the pairs (parameter, view of its gradient) that took part.
+            An empty list, and the pairs (parameter, gradient) that took part.
 
         Examples
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays({"w": [3.0]})
         >>> w = params["w"]
-        >>> opt = nb.optimizer.SGD(0.5, parameters=params)
+        >>> opt = nb.optimizer.SGD(0.5, params)
         >>> def loss():
         ...     w.grad = 2 * w.value
         ...     return float(w.value @ w.value)
@@ -312,19 +291,53 @@ class Optimizer:
         return partial.minimize(self, loss, parameters, no_grad_set)
 
     def clear_grad(self, set_to_zero: bool = True) -> None:
-        """Fill the gradients of this optimizer's parameters with zeros; False also marks them absent."""
+        """Fill the gradients of this optimizer's parameters with zeros.
+
+        Parameters
+        ----------
+        set_to_zero : bool
+            False also marks them absent: steps skip a parameter until its gradient is written again.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> opt = nb.optimizer.SGD(0.1, params, weight_decay=0.5)
+        >>> opt.clear_grad(set_to_zero=False)
+        >>> opt.step()
+        >>> params["w"].value
+        array([1.])
+        """
         keep = as_flag(set_to_zero, "set_to_zero")
         for parameter in self.parameters:
             parameter.clear_grad(keep)
 
     def zero_grad(self) -> None:
-        """Fill the gradients of this optimizer's parameters with zeros."""
+        """Fill the gradients of this optimizer's parameters with zeros; torch's name of `clear_grad`.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> opt = nb.optimizer.SGD(0.1, params)
+        >>> params["w"].grad = [3.0]
+        >>> opt.zero_grad()
+        >>> params["w"].grad
+        array([0.])
+        """
         self.clear_grad()
 
     # --- rates and groups
 
     def get_lr(self) -> float:
-        """Return the base learning rate."""
+        """Return the base learning rate, which groups and parameters multiply.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).get_lr()
+        0.1
+        """
         return float(self._tables.rates[0])
 
     def set_lr(self, value: float) -> None:
@@ -333,8 +346,7 @@ class Optimizer:
         Examples
         --------
         >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> opt = nb.optimizer.SGD(0.1, parameters=params)
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
         >>> opt.set_lr(0.05)
         >>> opt.get_lr()
         0.05
@@ -345,46 +357,33 @@ class Optimizer:
 
     @property
     def param_groups(self) -> list[ParamGroup]:
-        """The groups; a value set in one is checked and seen by the next step. The list itself is a copy."""
+        """The groups; a value set in one is checked and seen by the next step. The list itself is a copy.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> opt = nb.optimizer.SGD(0.1, params)
+        >>> opt.param_groups[0]["weight_decay"] = 0.5
+        >>> sorted(opt.param_groups[0])
+        ['grad_clip', 'learning_rate', 'params', 'rescale_grad', 'weight_decay']
+        """
         return list(self._groups)
 
     @property
     def parameters(self) -> list[Parameter]:
-        """The parameters, in group order."""
+        """The parameters, in group order.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0], "b": [0.0]})
+        >>> nb.optimizer.SGD(0.1, params.select("b")).parameters
+        [Parameter('b', shape=(1,), float64)]
+        """
         return [p for group in self._groups for p in group["params"]]
 
-    @property
-    def step_count(self) -> int:
-        """Steps taken."""
-        self.check()
-        return int(self._tables.counters[t.STEPS])
-
-    @property
-    def steps_skipped(self) -> int:
-        """Steps refused for a non-finite gradient."""
-        self.check()
-        return int(self._tables.counters[t.SKIPPED])
-
-    @property
-    def last_loss(self) -> float | None:
-        """The loss of the last `minimize` that had one."""
-        return self._last_loss
-
-    @property
-    def grad_norm(self) -> float | None:
-        """Norm of all gradients of the last step, after rescale, before clipping; None if none was taken."""
-        self.check()
-        return state.grad_norm(self)
-
-    @property
-    def clip_coefficients(self) -> dict[str, float]:
-        """What clipping multiplied the gradients by in the last step, by name; 1 for what it left alone."""
-        self.check()
-        return {
-            self._tables.layout.names[s]: float(row[t.COEFFICIENT_CLIP])
-            for s, row in enumerate(self._tables.coefficients)
-            if row[t.COEFFICIENT_ACTIVE]
-        }
+    # --- what it remembers
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of what the optimizer remembers.
@@ -412,6 +411,7 @@ class Optimizer:
         Parameters
         ----------
         state_dict : mapping
+            As `state_dict` returns it.
         strict : bool
             False takes what is there: missing and unexpected entries are no errors then.
 
@@ -424,8 +424,11 @@ class Optimizer:
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> opt = nb.optimizer.Momentum(0.1, parameters=params)
-        >>> opt.set_state_dict(opt.state_dict())
+        >>> opt, again = (nb.optimizer.Momentum(0.1, parameters=params) for _ in range(2))
+        >>> opt.step({"w": [1.0]})
+        >>> again.set_state_dict(opt.state_dict())
+        >>> again.step_count
+        1
         """
         state.put(self, state_dict, as_flag(strict, "strict"))
 

@@ -98,7 +98,7 @@ def checked_group(
 def decay_columns(value: float | Regularizer | None) -> tuple[float, float]:
     """The coefficients (l1, l2) of a weight decay."""
     decay = as_regularizer(value, "weight_decay")
-    return decay.columns if decay else (0.0, 0.0)
+    return decay._columns if decay else (0.0, 0.0)
 
 
 class ParamGroup(dict[str, Any]):

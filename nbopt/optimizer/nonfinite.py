@@ -1,28 +1,41 @@
-"""The error for a step that a non-finite gradient had refused."""
+"""The guard against non-finite gradients: its modes, and the error for a step that it refused."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbopt.errors import NonFiniteGradientError
+from nbopt.errors import HyperparameterError, NonFiniteGradientError
 from nbopt.kernels import tables as t
 
 if TYPE_CHECKING:
-    from nbopt.optimizer.base import Optimizer
+    from nbopt.buffer import ParameterBuffer
+    from nbopt.optimizer.tables import Tables
+    from nbopt.parameter import Parameter
 
-__all__ = ["raise_found"]
+__all__ = ["as_guard", "raise_found"]
+
+_GUARDS = {"propagate": t.GUARD_PROPAGATE, "skip": t.GUARD_SKIP, "raise": t.GUARD_RAISE}
 
 
-def raise_found(opt: Optimizer) -> None:
+def as_guard(value: Any, name: str) -> int:
+    """Return the mode that a word stands for."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(_GUARDS)}, got {type(value).__name__} {value!r}")
+    if value not in _GUARDS:
+        raise HyperparameterError(f"{name} must be one of {', '.join(_GUARDS)}, got {value!r}")
+    return _GUARDS[value]
+
+
+def raise_found(tables: Tables, buffer: ParameterBuffer) -> None:
     """Raise what a step has found and not yet raised."""
-    counters = opt._tables.counters
+    counters = tables.counters
     if not counters[t.STATUS]:
         return
     row = int(counters[t.CONSECUTIVE])
     counters[t.STATUS] = counters[t.CONSECUTIVE] = 0
-    name, what, index = _first_nonfinite(opt, int(counters[t.BAD_SEGMENT]))
+    name, what, index = _first_nonfinite(buffer[tables.layout.names[int(counters[t.BAD_SEGMENT])]])
     step = int(counters[t.STEPS]) + 1
     where = f" at {index}" if index else ""
     tale = f" ({row} refusals in a row)" if row > 1 else ""
@@ -36,9 +49,8 @@ def raise_found(opt: Optimizer) -> None:
     )
 
 
-def _first_nonfinite(opt: Optimizer, segment: int) -> tuple[str, str, tuple[int, ...]]:
+def _first_nonfinite(part: Parameter) -> tuple[str, str, tuple[int, ...]]:
     """Name of the parameter, what is wrong with it, and the index of the first bad element."""
-    part = opt._buffer[opt._tables.layout.names[segment]]
     owner = part._parent or part
     arrays = [("the gradient", owner, owner.grad)]
     if owner is not part:

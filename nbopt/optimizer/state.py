@@ -1,4 +1,4 @@
-"""What an optimizer remembers, as a flat dictionary, and the norm of its last step."""
+"""What an optimizer remembers, as a flat dictionary."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from nbopt._validation import as_integer, as_number
 from nbopt.errors import NboptError, StateDictError
-from nbopt.kernels import fold, scalars
 from nbopt.kernels import tables as t
 
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["get", "grad_norm", "pack", "put", "refill", "unpack"]
+__all__ = ["get", "pack", "put", "refill", "unpack"]
 
 _COUNTERS = {
     "step_count": t.STEPS,
@@ -157,22 +156,3 @@ def refill(opt: Optimizer, saved: dict[str, Any]) -> None:
     opt._tables.members[:, t.MEMBER_STEPS] = saved["steps"]
     kept = [t.STATUS, t.STEPS, t.SKIPPED, t.CONSECUTIVE, t.BAD_SEGMENT]
     opt._tables.counters[kept] = saved["counters"][kept]
-
-
-def grad_norm(opt: Optimizer) -> float | None:
-    """Norm of all gradients that moved in the last step, by the tree in name order of the clips."""
-    if not opt._tables.counters[t.MEASURED]:
-        return None
-    names = opt._tables.layout.names
-    order = sorted(range(len(names)), key=names.__getitem__)
-    rows = opt._tables.coefficients[order]
-    active = rows[:, t.COEFFICIENT_ACTIVE] != 0.0
-    rescale = np.where(active, np.abs(rows[:, t.COEFFICIENT_RESCALE]), 0.0)
-    largest = float(rescale.max(initial=0.0))
-    if largest == 0.0:
-        return 0.0
-    squares = rows[:, t.COEFFICIENT_SQUARE : t.COEFFICIENT_SQUARE + t.BINS].T
-    sums = np.where(active, squares * (rescale / largest) ** 2, 0.0)
-    low, middle, high = (float(fold.pairwise(sums, b, 0, 1, len(order))) for b in range(t.BINS))
-    norm, scale = scalars.magnitude_of(low, middle, high)
-    return float(largest * norm * scale)

@@ -107,7 +107,7 @@ class Tables:
         firsts = np.cumsum(counts) - counts
         for index, clip in enumerate(clips):
             row = self.clips[index]
-            row[: t.CLIP_FIRST] = clip.columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf)
+            row[: t.CLIP_FIRST] = clip._columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf)
             row[t.CLIP_FIRST], row[t.CLIP_COUNT] = firsts[index], counts[index]
         self.counters[t.CLIPS_USED] = len(clips)
 
@@ -144,9 +144,9 @@ def clip_rows(
             table.append(clip)
         held = table[row]
         assert held is not None
-        if held.columns != clip.columns:
+        if held._columns != clip._columns:
             raise HyperparameterError(
-                f"clips of group_name={key!r} have limits {held.columns[1]!r} and {clip.columns[1]!r}; "
+                f"clips of group_name={key!r} have limits {held._columns[1]!r} and {clip._columns[1]!r}; "
                 "one norm has one limit"
             )
         rows.append(row)

@@ -1,0 +1,134 @@
+"""What an optimizer tells of its steps: how many, and what the last one measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nbopt.kernels import fold, scalars
+from nbopt.kernels import tables as t
+from nbopt.optimizer.nonfinite import raise_found
+
+if TYPE_CHECKING:
+    from nbopt.buffer import ParameterBuffer
+    from nbopt.optimizer.tables import Tables
+
+__all__ = ["Report"]
+
+
+class Report:
+    """The part of an `Optimizer` that looks back; whatever it tells, it first raises what `check` would."""
+
+    _buffer: ParameterBuffer
+    _tables: Tables
+    _last_loss: float | None
+
+    def check(self) -> None:
+        """Raise what a step has found and not yet raised; the properties do so too.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+        >>> opt.check()
+        """
+        raise_found(self._tables, self._buffer)
+
+    @property
+    def step_count(self) -> int:
+        """Steps taken, without those that were refused.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+        >>> opt.step({"w": [1.0]})
+        >>> opt.step_count
+        1
+        """
+        self.check()
+        return int(self._tables.counters[t.STEPS])
+
+    @property
+    def steps_skipped(self) -> int:
+        """Steps refused for a non-finite gradient.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> opt = nb.optimizer.SGD(0.1, params, nonfinite="skip")
+        >>> opt.step({"w": [float("nan")]})
+        >>> opt.steps_skipped, opt.step_count
+        (1, 0)
+        """
+        self.check()
+        return int(self._tables.counters[t.SKIPPED])
+
+    @property
+    def last_loss(self) -> float | None:
+        """The loss of the last `Optimizer.minimize` that had one.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+        >>> _ = opt.minimize(0.5)
+        >>> opt.last_loss
+        0.5
+        """
+        return self._last_loss
+
+    @property
+    def grad_norm(self) -> float | None:
+        """Norm of all gradients of the last step, after rescale, before clipping; None if none was taken.
+
+        Frozen parameters and absent gradients do not enter; with weight norm, those of g and v do.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0, 1.0]}))
+        >>> opt.step({"w": [3.0, 4.0]})
+        >>> opt.grad_norm
+        5.0
+        """
+        self.check()
+        if not self._tables.counters[t.MEASURED]:
+            return None
+        names = self._tables.layout.names
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rows = self._tables.coefficients[order]
+        active = rows[:, t.COEFFICIENT_ACTIVE] != 0.0
+        rescale = np.where(active, np.abs(rows[:, t.COEFFICIENT_RESCALE]), 0.0)
+        largest = float(rescale.max(initial=0.0))
+        if largest == 0.0:
+            return 0.0
+        squares = rows[:, t.COEFFICIENT_SQUARE : t.COEFFICIENT_SQUARE + t.BINS].T
+        sums = np.where(active, squares * (rescale / largest) ** 2, 0.0)
+        low, middle, high = (float(fold.pairwise(sums, b, 0, 1, len(order))) for b in range(t.BINS))
+        norm, scale = scalars.magnitude_of(low, middle, high)
+        return float(largest * norm * scale)
+
+    @property
+    def clip_coefficients(self) -> dict[str, float]:
+        """What clipping multiplied the gradients by in the last step, by name; 1 for what it left alone.
+
+        Frozen parameters and absent gradients are left out; with weight norm, the names are those of g and v.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [0.0, 0.0], "b": [0.0]})
+        >>> opt = nb.optimizer.SGD(0.1, params, grad_clip=nb.ClipGradByNorm(2.0))
+        >>> opt.step({"w": [3.0, 4.0], "b": [1.0]})
+        >>> {name: round(c, 6) for name, c in opt.clip_coefficients.items()}
+        {'w': 0.4, 'b': 1.0}
+        """
+        self.check()
+        return {
+            self._tables.layout.names[s]: float(row[t.COEFFICIENT_CLIP])
+            for s, row in enumerate(self._tables.coefficients)
+            if row[t.COEFFICIENT_ACTIVE]
+        }
