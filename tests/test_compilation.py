@@ -1,18 +1,15 @@
-"""What compiles, and what never does: policies, sizes and names are data; a second process reads the disk."""
+"""What compiles, and what never does: policies, sizes and names are data."""
 
 import contextlib
 import itertools
-import textwrap
 
 import numba
 import numpy as np
 import pytest
-from numba.core import caching, event
+from numba.core import event
 
 import nbopt as nb
-from nbopt.kernels.bind import cached
 from nbopt.kernels.cpu import arrays, compile_array
-from tests.kernels import python
 
 
 @contextlib.contextmanager
@@ -163,78 +160,3 @@ def test_the_form_of_an_array_makes_no_new_code(call, template):
     for form in (x, x.T, x[::2], x[:, :1], fortran, swapped, x.astype(int), frozen, unaligned):
         call(form)
     assert len(compile_array(template, x.dtype).signatures) == 1  # of all in this process
-
-
-# --- the second process ---------------------------------------------------------------------------
-
-SCRIPT = """
-    import sys
-    import warnings
-    import numpy as np
-    import nbopt as nb
-    from tests.test_compilation import close_the_cache, compilations
-
-    if not CACHE:
-        close_the_cache(setattr)
-    with compilations() as names, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        params = nb.ParameterBuffer.from_arrays({"w": [3.0, 4.0]}, dtype="float32")
-        norms = nb.norm(np.ones(9, "float32")), nb.norm(np.ones(9, "float64"))
-        if RATE is not None:
-            opt = nb.optimizer.SGD(RATE, parameters=params, grad_clip=nb.ClipGradByGlobalNorm(1.0))
-            opt.step({"w": [3.0, 4.0]})
-    sys.stdout.write(f"{params.fingerprint()} {norms} {len(names)} {len(caught)}")
-"""
-
-
-def run(rate, cache=True, **environment):
-    """Run the script in a process of its own; return its result, what it compiled and how often it warned."""
-    text = textwrap.dedent(SCRIPT).replace("CACHE", repr(cache)).replace("RATE", repr(rate))
-    result, compiled, warned = python("-c", text, **environment).rsplit(maxsplit=2)
-    return result, int(compiled), int(warned)
-
-
-def close_the_cache(patch):
-    """No directory can be written: none of the places that Numba knows takes a file."""
-    for kind in vars(caching).values():
-        if isinstance(kind, type) and issubclass(kind, caching._CacheLocator):
-            patch(kind, "from_function", lambda *_: None)
-
-
-def test_a_second_process_compiles_nothing(tmp_path):
-    place = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    first, compiled, _ = run(0.5, **place)
-    assert compiled > 0
-    assert list(tmp_path.rglob("*.nbc"))
-    assert run(0.5, **place) == (first, 0, 0)
-    assert run(0.25, **place)[1:] == (0, 0)
-
-
-@pytest.mark.parametrize("rate", [None, pytest.param(0.5, marks=pytest.mark.slow)], ids=["norms", "step"])
-def test_without_a_cache_all_works_after_one_warning(rate, tmp_path):
-    result, compiled, warned = run(rate, cache=False, NUMBA_CACHE_DIR=str(tmp_path))
-    assert result == run(rate)[0]
-    assert compiled > 0
-    assert not list(tmp_path.rglob("*.nbc"))
-    assert warned == 1
-
-
-def add_one(x):
-    return x + 1.0
-
-
-def test_an_unwritable_cache_is_no_error(monkeypatch):
-    close_the_cache(monkeypatch.setattr)
-    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        function = cached(add_one, nogil=True)
-    assert function(1.0) == 2.0
-    assert function.targetoptions["nogil"]
-
-
-def test_another_runtime_error_is_not_swallowed(monkeypatch):
-    def refuse(*_, **__):
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr(numba, "njit", refuse)
-    with pytest.raises(RuntimeError, match="something else"):
-        cached(add_one)
