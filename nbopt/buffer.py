@@ -54,6 +54,9 @@ class ParameterBuffer(ParameterCollection):
 
     Notes
     -----
+    A mapping of names to parameters, in creation order. The names of the g and v of a weight-normed
+    parameter find them too, but are neither counted nor listed.
+
     Storage is laid out once, when the first view is handed out or the first optimizer is built; after that
     no new name is accepted and no array ever moves.
 
@@ -111,12 +114,15 @@ class ParameterBuffer(ParameterCollection):
         Parameters
         ----------
         shape : int or sequence of int
+            An int is the size of a vector, ``[]`` the shape of a scalar.
         name : str, optional
             ``param_0``, ``param_1``, ... by default; `attr.name` wins.
         attr : None, bool, str, Initializer, Regularizer, ParamAttr or WeightNormParamAttr
-            False asks for no parameter; a string is a name.
+            A name, an initializer or a regularizer stands for the `ParamAttr` that holds it, None and True
+            for the default one. False asks for no parameter.
         is_bias : bool
-            Chooses the initializer where none is given: Constant(0), XavierUniform for a weight.
+            Chooses the initializer where none is given: ``Constant(0.0)``, and ``XavierUniform()`` for a
+            weight.
         default_initializer : Initializer, optional
             Used where neither `attr` nor `set_global_initializer` gives one.
 

@@ -66,8 +66,8 @@ class GradientClip:
         --------
         >>> import numpy as np
         >>> import nbopt as nb
-        >>> nb.ClipGradByNorm(1.0)({"w": np.float32([3, 4]), "b": np.float32([9])}, need_clip={"b": False})
-        {'w': array([0.5999999 , 0.79999983], dtype=float32), 'b': array([9.], dtype=float32)}
+        >>> nb.ClipGradByValue(1.0)({"w": np.float32([3, -4]), "b": np.float32([9])}, need_clip={"b": False})
+        {'w': array([ 1., -1.], dtype=float32), 'b': array([9.], dtype=float32)}
         """
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a mapping of names to arrays, got {type(grads).__name__}")
@@ -153,8 +153,8 @@ class ClipGradByNorm(GradientClip):
     Examples
     --------
     >>> import nbopt as nb
-    >>> nb.ClipGradByNorm(10.0)({"w": [3.0, 4.0]})
-    {'w': array([3., 4.])}
+    >>> nb.ClipGradByNorm(2.5)({"w": [3.0, 4.0], "b": [2.0]})
+    {'w': array([1.5, 2. ]), 'b': array([2.])}
     """
 
     clip_norm: float
@@ -197,8 +197,8 @@ class ClipGradByGlobalNorm(GradientClip):
     Examples
     --------
     >>> import nbopt as nb
-    >>> nb.ClipGradByGlobalNorm(13.0)({"w": [3.0, -4.0], "b": [12.0, 0.0]})
-    {'w': array([ 3., -4.]), 'b': array([12.,  0.])}
+    >>> nb.ClipGradByGlobalNorm(6.5)({"w": [3.0, -4.0], "b": [12.0, 0.0]})
+    {'w': array([ 1.5, -2. ]), 'b': array([6., 0.])}
     """
 
     clip_norm: float
@@ -318,8 +318,10 @@ def clip_grad_norm_(
     >>> import nbopt as nb
     >>> params = nb.ParameterBuffer.from_arrays({"w": [0.0, 0.0]})
     >>> params["w"].grad = [3.0, 4.0]
-    >>> nb.clip_grad_norm_(params, 10.0)
+    >>> nb.clip_grad_norm_(params, 2.5)
     5.0
+    >>> params["w"].grad
+    array([1.5, 2. ])
     """
     limit = as_number(max_norm, "max_norm", low=0.0, allow_inf=True)
     order = as_number(norm_type, "norm_type", low=0.0, open_low=True, allow_inf=True)
@@ -363,6 +365,7 @@ def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], 
     Parameters
     ----------
     params : ParameterBuffer, Parameter or iterable of Parameter
+        Whose gradients.
     clip_value : float
         The bound, >= 0. NaN stays NaN.
 

@@ -125,7 +125,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         return found
 
     def freeze(self, pattern: str) -> None:
-        """Set ``trainable=False`` on every parameter whose name matches.
+        """Set ``trainable=False`` on every parameter whose name matches an `fnmatch` pattern.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class ParameterCollection(Mapping[str, Parameter]):
             parameter.trainable = False
 
     def unfreeze(self, pattern: str) -> None:
-        """Set ``trainable=True`` on every parameter whose name matches.
+        """Set ``trainable=True`` on every parameter whose name matches an `fnmatch` pattern.
 
         Raises
         ------
@@ -206,6 +206,11 @@ class ParameterCollection(Mapping[str, Parameter]):
             Gradients by name (None: absent; names not given keep theirs), or a dense vector as `to_vector`
             gives.
 
+        Raises
+        ------
+        ParameterError
+            If a name is unknown, or a shape differs.
+
         Examples
         --------
         >>> import nbopt as nb
@@ -245,6 +250,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         Parameters
         ----------
         what : {"value", "grad"}
+            Values or gradients.
         space : {"effective", "trainable"}
             "trainable" has g and v in place of a weight-normed w, and their gradients.
         frozen : bool
@@ -270,12 +276,19 @@ class ParameterCollection(Mapping[str, Parameter]):
         space: str = "effective",
         frozen: bool = True,
     ) -> None:
-        """Copy in what `to_vector` of the same arguments gives; gradients of g and v cannot be written.
+        """Copy in what `to_vector` of the same arguments gives; all of it or, on an error, nothing.
+
+        Parameters
+        ----------
+        x : array_like
+            1-D, as long as what `to_vector` gives.
+        what, space, frozen
+            As in `to_vector`. Gradients of g and v cannot be written.
 
         Raises
         ------
         ParameterError
-            If the vector has another length; nothing was written.
+            If the vector has another length, or a slice of a weight-normed value would be zero.
 
         Examples
         --------
@@ -305,27 +318,38 @@ class ParameterCollection(Mapping[str, Parameter]):
         return digest.hexdigest()
 
     def summary(self) -> Summary:
-        """Return a table of the parameters, one row each; `str` prints it.
+        """Return a table of the parameters, one row each.
+
+        Returns
+        -------
+        Summary
+            Printed, a table. `rows` holds `name`, `shape`, `kind`, `trainable`, `lr`, `regularizer`, `clip`
+            and `bytes` of each parameter; `elements` and `bytes` are those of all.
 
         Examples
         --------
         >>> import nbopt as nb
-        >>> rows = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]}).summary().rows
-        >>> rows[0].name, rows[0].bytes
-        ('w', 16)
+        >>> nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]}).summary()
+        name  shape  kind   trainable  lr   regularizer  clip  bytes
+        ------------------------------------------------------------
+        w     2      plain  yes        x 1  inherited    yes      16
+        1 parameters, 2 elements, 16 bytes
         """
         return summarize(self.values(), self.dtype)
 
     def recompose(self) -> None:
-        """Write every weight-normed w from its v and g.
+        """Write every weight-normed w from its g and v; needed only after writing to `trainable_flat`.
 
         Examples
         --------
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer(seed=0)
         >>> w = params.create_parameter([2, 3], name="w", attr=nb.WeightNormParamAttr())
+        >>> before = w.numpy()
         >>> params.trainable_flat[:] *= 2
         >>> params.recompose()
+        >>> bool(abs(w.value - 2 * before).max() < 1e-6)
+        True
         """
         for parameter in self.values():
             if parameter._role == "normed":

@@ -19,23 +19,72 @@ __all__ = [
 
 
 class NboptError(Exception):
-    """Base class of the errors of nbopt."""
+    """Base class of the errors of nbopt.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> try:
+    ...     nb.ParameterBuffer().create_parameter([-1], name="w")
+    ... except nb.NboptError as error:
+    ...     print(type(error).__name__)
+    ParameterError
+    """
 
 
 class ParameterError(NboptError, ValueError):
-    """A parameter, its shape, its values or its attributes cannot be used."""
+    """A parameter, its shape, its values or its attributes cannot be used.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+    >>> params["w"].value = [1.0, 2.0]
+    Traceback (most recent call last):
+        ...
+    nbopt.errors.ParameterError: value of 'w' has shape (2,), but (1,) is needed
+    """
 
 
 class HyperparameterError(NboptError, ValueError):
-    """A rate, a coefficient, a limit or another hyper-parameter is out of range."""
+    """A rate, a coefficient, a limit or another hyper-parameter is out of range.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> nb.ClipGradByNorm(-1.0)
+    Traceback (most recent call last):
+        ...
+    nbopt.errors.HyperparameterError: ClipGradByNorm clip_norm must be a number >= 0, got -1.0
+    """
 
 
 class StateDictError(NboptError, ValueError):
-    """A state dictionary does not fit the optimizer; nothing was changed."""
+    """A state dictionary does not fit the optimizer; nothing was changed.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+    >>> opt.set_state_dict({"w.step": -1}, strict=False)
+    Traceback (most recent call last):
+        ...
+    nbopt.errors.StateDictError: the state dictionary does not fit this SGD; nothing was changed:
+      w.step must be >= 0, got -1
+    """
 
 
 class CheckpointError(NboptError, ValueError):
-    """A checkpoint file is damaged or does not fit."""
+    """A checkpoint file is damaged or does not fit.
+
+    Raised by nothing yet: reading and writing checkpoints arrives with a later version.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> issubclass(nb.errors.CheckpointError, ValueError)
+    True
+    """
 
 
 class NonFiniteGradientError(NboptError, FloatingPointError):
@@ -48,7 +97,17 @@ class NonFiniteGradientError(NboptError, FloatingPointError):
     index : tuple of int
         The first bad element, in C order.
     step : int
-        The number, counted from 1, of the step that was refused.
+        The number, counted from 1, of the step that was refused; 0 where there was no step.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]}))
+    >>> try:
+    ...     opt.step({"w": [0.0, float("nan")]})
+    ... except nb.errors.NonFiniteGradientError as error:
+    ...     print(error.name, error.index, error.step)
+    w (1,) 1
     """
 
     def __init__(self, message: str, name: str = "", index: tuple[int, ...] = (), step: int = 0):
@@ -62,8 +121,40 @@ class NonFiniteGradientError(NboptError, FloatingPointError):
 
 
 class ConcurrencyError(NboptError, RuntimeError):
-    """Two threads stepped one optimizer at the same time."""
+    """Two threads stepped one optimizer at the same time.
+
+    The call that raises has changed nothing.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> from threading import Thread
+    >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+    >>> refused = []
+    >>> def run():
+    ...     for _ in range(200):
+    ...         try:
+    ...             opt.step()
+    ...         except nb.errors.ConcurrencyError as error:
+    ...             refused.append(error)
+    >>> threads = [Thread(target=run), Thread(target=run)]
+    >>> for thread in threads:
+    ...     thread.start()
+    >>> for thread in threads:
+    ...     thread.join()
+    >>> opt.step_count + len(refused)
+    400
+    """
 
 
 class DeviceError(NboptError, RuntimeError):
-    """The device that was asked for cannot be used."""
+    """The device that was asked for cannot be used.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> nb.ParameterBuffer(device="cuda")
+    Traceback (most recent call last):
+        ...
+    nbopt.errors.DeviceError: device 'cuda' cannot be used: ...
+    """

@@ -56,6 +56,7 @@ class Initializer(ABC):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Initializer
     >>> class Ramp(Initializer):
     ...     def draw(self, shape, generator):
@@ -74,6 +75,22 @@ class Initializer(ABC):
             Sizes >= 0; ``()`` is a scalar parameter.
         generator : numpy.random.Generator
             The only source of randomness.
+
+        Returns
+        -------
+        numpy.ndarray
+
+        Raises
+        ------
+        ParameterError
+            If this initializer cannot fill the shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from nbopt.initializer import Uniform
+        >>> Uniform(2.0, 3.0).draw((2, 4), np.random.default_rng(0)).shape
+        (2, 4)
         """
 
 
@@ -112,10 +129,16 @@ def _deviation(gain: float, fan: float) -> float:
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """Every element is `value`, a finite number.
+    """Every element is `value`.
+
+    Parameters
+    ----------
+    value : float, default 0.0
+        Finite.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Constant
     >>> Constant(0.5).draw((3,), np.random.default_rng(0))
     array([0.5, 0.5, 0.5])
@@ -127,16 +150,21 @@ class Constant(Initializer):
         _set(self, value=as_number(self.value, "value"))
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`; the generator is not used."""
         return np.full(shape, self.value)
 
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """The normal distribution N(mean, std^2); `mean` and `std` finite, ``std >= 0``.
+    """The normal distribution N(mean, std^2).
+
+    Parameters
+    ----------
+    mean, std : float, default 0.0 and 1.0
+        Finite, ``std >= 0``.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Normal
     >>> w = Normal(std=0.02).draw((100, 100), np.random.default_rng(0))
     >>> print(f"{w.std():.3f}")
@@ -152,16 +180,21 @@ class Normal(Initializer):
             raise HyperparameterError(f"mean and std must draw finite numbers, got {self}")
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         return generator.normal(self.mean, self.std, shape)
 
 
 @dataclass(frozen=True)
 class Uniform(Initializer):
-    """The uniform distribution on [low, high]; finite, ``low <= high``, equal ends give a constant.
+    """The uniform distribution on [low, high].
+
+    Parameters
+    ----------
+    low, high : float, default -1.0 and 1.0
+        Finite, ``low <= high``; equal ends give a constant.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Uniform
     >>> w = Uniform(0.0, 0.5).draw((100,), np.random.default_rng(0))
     >>> bool(0.0 <= w.min() and w.max() <= 0.5)
@@ -177,7 +210,6 @@ class Uniform(Initializer):
             raise HyperparameterError(f"high must be >= low and high - low finite, got {self}")
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         return generator.uniform(self.low, self.high, shape)
 
 
@@ -198,6 +230,7 @@ class TruncatedNormal(Initializer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import TruncatedNormal
     >>> w = TruncatedNormal(std=0.02, a=-0.04, b=0.04).draw((1000,), np.random.default_rng(0))
     >>> bool(abs(w).max() <= 0.04)
@@ -216,7 +249,6 @@ class TruncatedNormal(Initializer):
             raise HyperparameterError(f"b must be >= a, got {self}")
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         from scipy.special import log_ndtr, ndtri_exp
 
         nearest_point = np.full(shape, min(max(self.mean, self.a), self.b))
@@ -270,6 +302,7 @@ class XavierUniform(_Xavier):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import XavierUniform
     >>> w = XavierUniform().draw((300, 500), np.random.default_rng(0))
     >>> print(f"{abs(w).max():.4f}")
@@ -277,7 +310,6 @@ class XavierUniform(_Xavier):
     """
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         limit = math.sqrt(3.0) * self._std(shape)
         return generator.uniform(-limit, limit, shape)
 
@@ -286,10 +318,14 @@ class XavierUniform(_Xavier):
 class XavierNormal(_Xavier):
     """Normal, mean 0, std ``gain * sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio 2010).
 
-    The arguments are those of `XavierUniform`.
+    Parameters
+    ----------
+    fan_in, fan_out, gain
+        As in `XavierUniform`.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import XavierNormal
     >>> w = XavierNormal().draw((200, 200), np.random.default_rng(0))
     >>> print(f"{w.std():.2f}")
@@ -297,7 +333,6 @@ class XavierNormal(_Xavier):
     """
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         return generator.normal(0.0, self._std(shape), shape)
 
 
@@ -346,6 +381,7 @@ class KaimingUniform(_Kaiming):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import KaimingUniform
     >>> w = KaimingUniform().draw((300, 500), np.random.default_rng(0))
     >>> print(f"{abs(w).max():.4f}")
@@ -353,7 +389,6 @@ class KaimingUniform(_Kaiming):
     """
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         limit = math.sqrt(3.0) * self._std(shape)
         return generator.uniform(-limit, limit, shape)
 
@@ -362,10 +397,14 @@ class KaimingUniform(_Kaiming):
 class KaimingNormal(_Kaiming):
     """Normal, mean 0, std ``gain / sqrt(fan)`` (He et al. 2015).
 
-    The arguments, the gain and the fan are those of `KaimingUniform`.
+    Parameters
+    ----------
+    fan_in, negative_slope, nonlinearity, mode
+        As in `KaimingUniform`, and so are the gain and the fan.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import KaimingNormal
     >>> w = KaimingNormal().draw((200, 200), np.random.default_rng(0))
     >>> print(f"{w.std():.2f}")
@@ -373,7 +412,6 @@ class KaimingNormal(_Kaiming):
     """
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`."""
         return generator.normal(0.0, self._std(shape), shape)
 
 
@@ -381,11 +419,15 @@ class KaimingNormal(_Kaiming):
 class Assign(Initializer):
     """The given values, whose shape must be the parameter's (Paddle takes any and keeps it).
 
-    `value` holds real numbers, also non-finite ones; a scalar is refused, as `Constant` is meant.
-    It is kept as a read-only float64 copy and compared by shape and values (NaN equals NaN).
+    Parameters
+    ----------
+    value : array_like
+        Real numbers, also non-finite ones; a scalar is refused, as `Constant` is meant. It is kept
+        as a read-only float64 copy and compared by shape and values (NaN equals NaN).
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Assign
     >>> Assign([1, 2, 3]).draw((3,), np.random.default_rng(0))
     array([1., 2., 3.])
@@ -413,7 +455,6 @@ class Assign(Initializer):
         return Assign, (self.value,)  # through __init__: arrays are writeable after unpickling
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a copy of the value, which must have `shape`; the generator is not used."""
         if self.value.shape != tuple(shape):
             raise ParameterError(f"value of Assign has shape {self.value.shape}, not {shape}")
         return self.value.copy()
@@ -426,17 +467,18 @@ class Bilinear(Initializer):
     Every plane of the kernel [a, b, k, k] is the outer product of the row ``1 - |x/f - c|`` with
     itself, x = 0, ..., k-1, ``f = ceil(k/2)``, ``c = (2f - 1 - f % 2) / (2f)``. To upsample f times
     take ``k = 2*f - f % 2`` and stride f; for other k the row is not symmetric. Paddle 3.3.1
-    documents this kernel and makes a skewed one, because its row index keeps a fraction.
+    documents this kernel and makes a skewed one, because its row index keeps a fraction. A shape
+    other than [a, b, k, k] is refused.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Bilinear
     >>> Bilinear().draw((1, 1, 4, 4), np.random.default_rng(0))[0, 0, 1]
     array([0.1875, 0.5625, 0.5625, 0.1875])
     """
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`, which must be [a, b, k, k]; the generator is not used."""
         if len(shape) != 4 or shape[2] != shape[3]:
             raise ParameterError(f"Bilinear needs a shape [a, b, k, k], got {shape}")
         size = shape[3]
@@ -452,10 +494,15 @@ class Dirac(Initializer):
 
     With ``n = shape[0] / groups``, the elements ``(g*n + j, j, k//2, ...)`` with
     ``j < min(n, shape[1])`` are 1, so that each group g passes its channels on; the rest is 0.
-    `groups` is an integer >= 1 that divides ``shape[0]``.
+
+    Parameters
+    ----------
+    groups : int, default 1
+        At least 1; it must divide ``shape[0]``.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Dirac
     >>> Dirac(groups=2).draw((2, 3, 1), np.random.default_rng(0))[..., 0]
     array([[1., 0., 0.],
@@ -468,7 +515,6 @@ class Dirac(Initializer):
         _set(self, groups=as_integer(self.groups, "groups", low=1))
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`, of rank 3, 4 or 5; the generator is not used."""
         if len(shape) not in (3, 4, 5):
             raise ParameterError(f"Dirac needs a shape of rank 3, 4 or 5, got {shape}")
         if shape[0] % self.groups:
@@ -489,10 +535,16 @@ class Orthogonal(Initializer):
 
     Of the QR factorisation of a Gaussian matrix, ``gain * Q * sign(diag R)``, which is uniform over
     the orthogonal matrices (Mezzadri 2007). The columns, or the rows if they are fewer, have length
-    ``|gain|`` and are orthogonal. `gain` is finite; see `calculate_gain`.
+    ``|gain|`` and are orthogonal. A shape of rank below 2 is refused.
+
+    Parameters
+    ----------
+    gain : float, default 1.0
+        Finite; see `calculate_gain`.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nbopt.initializer import Orthogonal
     >>> w = Orthogonal(gain=2.0).draw((5, 3), np.random.default_rng(0))
     >>> np.allclose(w.T @ w, 4.0 * np.eye(3))
@@ -505,7 +557,6 @@ class Orthogonal(Initializer):
         _set(self, gain=as_number(self.gain, "gain"))
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> NDArray[np.float64]:
-        """Return a new array of `shape`, of rank 2 or more."""
         if len(shape) < 2:
             raise ParameterError(f"Orthogonal needs a shape of rank >= 2, got {shape}")
         rows, columns = shape[0], math.prod(shape[1:])
@@ -550,11 +601,18 @@ def set_global_initializer(weight_init: Initializer | None, bias_init: Initializ
     They go before a `default_initializer`. As in Paddle every call sets both: leaving `bias_init`
     out clears it, and ``set_global_initializer(None)`` clears all.
 
+    Parameters
+    ----------
+    weight_init, bias_init : Initializer, optional
+        For weights, and for parameters created with ``is_bias=True``.
+
     Examples
     --------
-    >>> from nbopt.initializer import Constant, Normal, set_global_initializer
-    >>> set_global_initializer(Normal(std=0.02), Constant(0.1))
-    >>> set_global_initializer(None)
+    >>> import nbopt as nb
+    >>> nb.initializer.set_global_initializer(nb.initializer.Constant(2.0))
+    >>> nb.ParameterBuffer().create_parameter([2]).numpy()
+    array([2., 2.], dtype=float32)
+    >>> nb.initializer.set_global_initializer(None)
     """
     global _global
     given: dict[str, Any] = {"weight_init": weight_init, "bias_init": bias_init}

@@ -35,7 +35,7 @@ class Optimizer(Report):
     Parameters
     ----------
     rule : Rule
-        The update rule.
+        The update rule; `nbopt.optimizer.Momentum` and `nbopt.optimizer.SGD` bring theirs.
     learning_rate : float
         The base rate, finite and >= 0; groups and parameters multiply it.
     parameters : ParameterBuffer, list of Parameter, or list of dict
@@ -46,7 +46,9 @@ class Optimizer(Report):
         Coupled penalty of the parameters that bring no regularizer of their own; a number is the
         coefficient of L2.
     grad_clip : ClipGradByValue, ClipGradByNorm or ClipGradByGlobalNorm, optional
+        Acts on every parameter with `need_clip`.
     name : str, optional
+        Shown by ``repr``.
     nonfinite : {"raise", "skip", "propagate"}
         What a NaN or Inf in a gradient does: an error, a step that changes nothing (and an error at the
         tenth in a row), or what arithmetic makes of it.
@@ -69,8 +71,6 @@ class Optimizer(Report):
     >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0], "b": [1.0]})
     >>> groups = [{"params": params["w"]}, {"params": params["b"], "learning_rate": 2.0}]
     >>> opt = nb.optimizer.SGD(0.5, parameters=groups)
-    >>> isinstance(opt, nb.Optimizer)
-    True
     >>> opt.step({"w": [1.0], "b": [1.0]})
     >>> params.to_vector()
     array([0.5, 0. ])
@@ -362,8 +362,7 @@ class Optimizer(Report):
         Examples
         --------
         >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> opt = nb.optimizer.SGD(0.1, params)
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
         >>> opt.param_groups[0]["weight_decay"] = 0.5
         >>> sorted(opt.param_groups[0])
         ['grad_clip', 'learning_rate', 'params', 'rescale_grad', 'weight_decay']
