@@ -28,3 +28,12 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"nbopt {release}"
 html_static_path = ["_static"]
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": True}
+
+
+def hide_constructor(app, what, name, obj, options, signature, returns):
+    """A buffer makes parameters; a user does not."""
+    return ("", "") if name == "nbopt.Parameter" else None
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", hide_constructor, priority=400)  # before numpydoc

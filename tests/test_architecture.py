@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import inspect
 import subprocess
 import sys
 import tomllib
@@ -240,16 +239,6 @@ def test_a_checkout_works_that_is_not_installed(tmp_path):
 
 
 # --- public names ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", nb.__all__)
-def test_public_names_are_reachable_and_explained(name):
-    """Classes and functions show an example; the examples themselves are run as doctests."""
-    value = getattr(nb, name)
-    text = inspect.getdoc(value)
-    assert text
-    if not inspect.ismodule(value) and not (inspect.isclass(value) and issubclass(value, Exception)):
-        assert "\nExamples\n--------\n" in text
 
 
 def test_public_names_are_sorted_listed_and_no_others():
