@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from nbopt.kernels import tables as t
 
-__all__ = ["ALIGNMENT", "Item", "Layout", "as_slices", "magnitude_shape"]
+__all__ = ["ALIGNMENT", "Item", "Layout", "Sums", "as_slices", "magnitude_shape", "sums_of"]
 
 ALIGNMENT = 128  # bytes: whole cache lines, and vector loads on a GPU
-_VISIT = 64  # what a chunk costs beside its elements, in elements
+# What an element costs, of a plain and of a normed parameter, and a chunk beside its elements.
+_PLAIN, _NORMED, _VISIT = 2, 3, 128
+_TILES = 8  # that a parameter is cut into, where it is wide enough
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,39 @@ def magnitude_shape(shape: tuple[int, ...], dim: int | None) -> tuple[int, ...]:
     ((1, 3, 1), (1, 1))
     """
     return tuple(size if axis == dim else 1 for axis, size in enumerate(shape))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """How the sums of the slices of an array are formed: by which chunks, from how many partial sums.
+
+    Attributes
+    ----------
+    span : int
+        SPAN_ROWS, SPAN_PIECE or SPAN_TILE, see `nbopt.kernels.tables`.
+    parts, width : int
+        Rows and columns of partial sums; 0 where each chunk holds whole slices.
+    """
+
+    span: int
+    parts: int = 0
+    width: int = 0
+
+
+def sums_of(outer: int, slices: int, inner: int) -> Sums:
+    """Return how the slices of (outer, slices, inner) are summed.
+
+    Examples
+    --------
+    >>> from nbopt.layout import sums_of
+    >>> sums_of(1, 10, 100).parts, sums_of(1, 1, 100_000).parts, sums_of(300, 10, 9).parts
+    (0, 25, 2)
+    """
+    if not outer * slices * inner or (outer == 1 and inner <= t.WHOLE):
+        return Sums(t.SPAN_ROWS)
+    if outer == 1 or inner >= t.RUN_FROM:
+        return Sums(t.SPAN_PIECE, outer * -(-inner // t.BLOCK), slices)
+    return Sums(t.SPAN_TILE, -(-outer // t.ROW_BLOCK), slices * inner)
 
 
 class Layout:
@@ -144,8 +179,8 @@ class Layout:
         for k, item in enumerate(normed):
             direction, magnitude = plain + k, plain + len(normed) + k
             outer, count, inner = as_slices(item.shape, item.dim)
+            sums = sums_of(outer, count, inner)
             count = count if item.size else 0
-            row_blocks = -(-outer // t.ROW_BLOCK) if outer > 1 and item.size else 0
             for segment, kind, partner in (
                 (direction, t.KIND_DIRECTION, magnitude),
                 (magnitude, t.KIND_MAGNITUDE, direction),
@@ -155,14 +190,12 @@ class Layout:
                 row[t.SEGMENT_PARTIALS] = row[t.SEGMENT_SLICES] = count
                 row[t.SEGMENT_FIRST_SLICE] = slices
             row = table[direction]
-            row[t.SEGMENT_DERIVED], row[t.SEGMENT_OUTER], row[t.SEGMENT_INNER] = (
-                derived[k],
-                outer,
-                inner,
-            )
-            row[t.SEGMENT_TILE], row[t.SEGMENT_ROW_BLOCKS] = tiles, row_blocks
+            row[t.SEGMENT_DERIVED] = derived[k]
+            row[t.SEGMENT_OUTER], row[t.SEGMENT_INNER] = outer, inner
+            row[t.SEGMENT_TILE] = tiles
+            row[t.SEGMENT_PARTS], row[t.SEGMENT_WIDTH] = sums.parts, sums.width
             slices += count
-            tiles += row_blocks * count * inner
+            tiles += sums.parts * sums.width
         table[:plain, t.SEGMENT_KIND] = t.KIND_PLAIN
         ends = np.cumsum(table[:, t.SEGMENT_PARTIALS])
         table[:, t.SEGMENT_PARTIAL] = ends - table[:, t.SEGMENT_PARTIALS]
@@ -170,13 +203,16 @@ class Layout:
         self.slices, self.tiles = slices, tiles
 
     def _cut(self) -> NDArray[np.int64]:
-        """Cut the segments into chunks; a last row holds the whole cost."""
+        """Cut the segments into chunks, the late ones first, and add the last row."""
         pieces = [
             self._cut_segment(index)
             for index, segment in enumerate(self.segments)
             if segment[t.SEGMENT_KIND] != t.KIND_MAGNITUDE and segment[t.SEGMENT_SIZE]
         ]
-        chunks = np.concatenate([*pieces, np.zeros((1, t.CHUNK_COLUMNS), np.int64)])
+        late = [piece for piece in pieces if piece[0, t.CHUNK_SPAN] in (t.SPAN_PIECE, t.SPAN_TILE)]
+        others = [piece for piece in pieces if piece[0, t.CHUNK_SPAN] in (t.SPAN_PLAIN, t.SPAN_ROWS)]
+        chunks = np.concatenate([*late, *others, np.zeros((1, t.CHUNK_COLUMNS), np.int64)])
+        chunks[-1, t.CHUNK_FIRST] = sum(map(len, late))
         costs = chunks[:, t.CHUNK_COST]
         costs[1:] = np.cumsum(costs[:-1])
         costs[0] = 0
@@ -185,36 +221,46 @@ class Layout:
     def _cut_segment(self, index: int) -> NDArray[np.int64]:
         """Chunks of one segment; the cost is their own."""
         segment = self.segments[index]
-        start, inner, slices = (segment[c] for c in (t.SEGMENT_START, t.SEGMENT_INNER, t.SEGMENT_SLICES))
-        if segment[t.SEGMENT_KIND] == t.KIND_PLAIN:
-            span, at = t.SPAN_PLAIN, np.arange(0, segment[t.SEGMENT_SIZE], t.BLOCK)
+        plain = segment[t.SEGMENT_KIND] == t.KIND_PLAIN
+        outer, slices, inner = segment[[t.SEGMENT_OUTER, t.SEGMENT_SLICES, t.SEGMENT_INNER]]
+        span = t.SPAN_PLAIN if plain else sums_of(outer, slices, inner).span
+        if span == t.SPAN_PLAIN:
+            at = np.arange(0, segment[t.SEGMENT_SIZE], t.BLOCK)
             size = elements = np.minimum(t.BLOCK, segment[t.SEGMENT_SIZE] - at)
-            start, first = start + at, segment[t.SEGMENT_PARTIAL] + at // t.BLOCK
-        elif not segment[t.SEGMENT_ROW_BLOCKS]:
+            start, first = segment[t.SEGMENT_START] + at, segment[t.SEGMENT_PARTIAL] + at // t.BLOCK
+        elif span == t.SPAN_ROWS:
             together = max(1, t.BLOCK // inner)
-            span, at = t.SPAN_ROWS, np.arange(0, slices, together)
+            at = np.arange(0, slices, together)
             size = np.minimum(together, slices - at)
-            start, first = start + at * inner, segment[t.SEGMENT_FIRST_SLICE] + at
+            start, first = segment[t.SEGMENT_START] + at * inner, segment[t.SEGMENT_FIRST_SLICE] + at
             elements = size * inner
+        elif span == t.SPAN_PIECE:
+            blocks = -(-inner // t.BLOCK)
+            row, k, block = _grid(outer, slices, blocks)
+            size = elements = np.minimum(t.BLOCK, inner - block * t.BLOCK)
+            start = (row * slices + k) * inner + block * t.BLOCK
+            first = segment[t.SEGMENT_TILE] + (row * blocks + block) * slices + k
         else:
-            width = slices * inner
-            span = t.SPAN_TILE
-            first, start = (
-                grid.ravel()
-                for grid in np.meshgrid(
-                    np.arange(segment[t.SEGMENT_ROW_BLOCKS]),
-                    np.arange(0, width, t.TILE_WIDTH),
-                    indexing="ij",
-                )
-            )
-            size = np.minimum(t.TILE_WIDTH, width - start)
-            elements = size * np.minimum(t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - first * t.ROW_BLOCK)
+            columns = slices * inner
+            width = _tile_width(segment[t.SEGMENT_PARTS], columns)
+            first, column = _grid(segment[t.SEGMENT_PARTS], -(-columns // width))
+            start = column * width
+            size = np.minimum(width, columns - start)
+            elements = size * np.minimum(t.ROW_BLOCK, outer - first * t.ROW_BLOCK)
         chunks = np.empty((len(size), t.CHUNK_COLUMNS), np.int64)
         chunks[:, t.CHUNK_SPAN], chunks[:, t.CHUNK_SEGMENT] = span, index
-        chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE], chunks[:, t.CHUNK_FIRST] = (
-            start,
-            size,
-            first,
-        )
-        chunks[:, t.CHUNK_COST] = elements + _VISIT
+        chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE] = start, size
+        chunks[:, t.CHUNK_FIRST] = first
+        chunks[:, t.CHUNK_COST] = elements * (_PLAIN if plain else _NORMED) + _VISIT
         return chunks
+
+
+def _grid(*shape: int) -> list[NDArray[np.int64]]:
+    """Return the indices of an array of that shape, one flat array per axis."""
+    return [axis.reshape(-1) for axis in np.indices(shape)]
+
+
+def _tile_width(parts: int, columns: int) -> int:
+    """Width of the tiles: whole rows where they fit, narrower where there would be few tiles."""
+    share = parts * columns // _TILES // t.LANES * t.LANES
+    return min(columns, t.TILE_WIDTH, max(t.TILE_LEAST, share))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from nbopt._validation import as_integer
 from nbopt.errors import ParameterError
 from nbopt.kernels import scalars, tables
-from nbopt.layout import as_slices
+from nbopt.layout import as_slices, sums_of
 
 __all__ = ["norm"]
 
@@ -95,8 +95,8 @@ def _lent(values: NDArray[Any]) -> NDArray[Any]:
 def _work(shape: tuple[int, ...], dim: int | None) -> tuple[tuple[int, int, int], Any, Any]:
     """Return (outer, slices, inner) and the work space of the sums."""
     outer, slices, inner = as_slices(shape, dim)
-    rows = -(-outer // tables.ROW_BLOCK) if outer > 1 else 0
-    return (outer, slices, inner), np.ones((5, slices)), np.empty((3, rows * slices * inner))
+    partial = sums_of(outer, slices, inner)
+    return (outer, slices, inner), np.ones((5, slices)), np.empty((3, partial.parts * partial.width))
 
 
 def slice_sums(v: NDArray[Any], d: NDArray[Any], dim: int | None) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from nbopt.kernels import tables as t
-from nbopt.layout import ALIGNMENT, Item, Layout, as_slices, magnitude_shape
+from nbopt.layout import ALIGNMENT, Item, Layout, as_slices, magnitude_shape, sums_of
 
 MOST = 200_000  # elements of one random parameter
 SIZES = st.one_of(
@@ -40,6 +40,7 @@ def every_list(test):
         [Item("a", (0,)), Item("b", (0, 3), True, 1), Item("c", (3, 0), True, 0)],
         [Item("a", (4096,)), Item("b", (4097,)), Item("c", (8192,), True, 0)],
         [Item("a", (257, 513), True, 1), Item("b", (2, 5000), True, 0), Item("c", (3, 1, 2), True, 1)],
+        [Item("a", (40_000,), True), Item("b", (2, 3, 1500), True, 1), Item("c", (70_000, 2), True, 1)],
     ]
     for items in edges:
         test = example(items=items, itemsize=4)(test)
@@ -126,10 +127,7 @@ def test_work_space_is_given_out_once(items, itemsize):
     directions = kinds(layout, t.KIND_DIRECTION)
     assert covers_once(table[:, [t.SEGMENT_PARTIAL, t.SEGMENT_PARTIALS]], layout.partials)
     assert covers_once(table[directions][:, [t.SEGMENT_FIRST_SLICE, t.SEGMENT_SLICES]], layout.slices)
-    tiles = [
-        (row[t.SEGMENT_TILE], row[t.SEGMENT_ROW_BLOCKS] * row[t.SEGMENT_SLICES] * row[t.SEGMENT_INNER])
-        for row in table[directions]
-    ]
+    tiles = [(row[t.SEGMENT_TILE], row[t.SEGMENT_PARTS] * row[t.SEGMENT_WIDTH]) for row in table[directions]]
     assert covers_once(tiles, layout.tiles)
     for v in directions:
         g = table[v, t.SEGMENT_PARTNER]
@@ -174,18 +172,31 @@ def test_chunks_cover_every_element_of_a_direction_once(items, itemsize):
         size = segment[t.SEGMENT_SIZE]
         if not size:
             assert not chunks
-        elif segment[t.SEGMENT_ROW_BLOCKS]:
+            continue
+        sums = sums_of(outer, slices, inner)
+        assert all(c[t.CHUNK_SPAN] == sums.span for c in chunks)
+        assert (segment[t.SEGMENT_PARTS], segment[t.SEGMENT_WIDTH]) == (sums.parts, sums.width)
+        if sums.span == t.SPAN_TILE:
             assert outer > 1
             count = np.zeros((outer, slices * inner), np.int64)
             for c in chunks:
-                assert c[t.CHUNK_SPAN] == t.SPAN_TILE
                 assert 0 < c[t.CHUNK_SIZE] <= t.TILE_WIDTH
                 row, column = c[t.CHUNK_FIRST] * t.ROW_BLOCK, c[t.CHUNK_START]
                 count[row : row + t.ROW_BLOCK, column : column + c[t.CHUNK_SIZE]] += 1
             assert np.all(count == 1)
+        elif sums.span == t.SPAN_PIECE:
+            assert covers_once([(c[t.CHUNK_START], c[t.CHUNK_SIZE]) for c in chunks], size)
+            for c in chunks:
+                # Blocks count from the first element of their run, and no piece lies in two runs.
+                assert (c[t.CHUNK_START] % inner) % t.BLOCK == 0
+                assert c[t.CHUNK_SIZE] <= min(t.BLOCK, inner - c[t.CHUNK_START] % inner)
+                # A partial sum stands in the column of its slice.
+                column = c[t.CHUNK_FIRST] - segment[t.SEGMENT_TILE]
+                assert column % slices == c[t.CHUNK_START] // inner % slices
+            columns = sorted(int(c[t.CHUNK_FIRST] - segment[t.SEGMENT_TILE]) for c in chunks)
+            assert columns == list(range(sums.parts * sums.width))
         else:
             assert outer == 1
-            assert all(c[t.CHUNK_SPAN] == t.SPAN_ROWS for c in chunks)
             runs = [(c[t.CHUNK_START] - segment[t.SEGMENT_START], c[t.CHUNK_SIZE] * inner) for c in chunks]
             assert covers_once(runs, size)
             firsts = [(c[t.CHUNK_FIRST] - segment[t.SEGMENT_FIRST_SLICE], c[t.CHUNK_SIZE]) for c in chunks]
@@ -193,12 +204,32 @@ def test_chunks_cover_every_element_of_a_direction_once(items, itemsize):
             assert [first * inner for first, _ in firsts] == [begin for begin, _ in runs]
 
 
+SHAPES = [
+    ((1, 5, 4096), t.SPAN_ROWS, 0),  # a thread moves each slice while it is in cache
+    ((1, 1, t.WHOLE), t.SPAN_ROWS, 0),
+    ((1, 1, t.WHOLE + 1), t.SPAN_PIECE, t.WHOLE // t.BLOCK + 1),
+    ((2, 3, t.RUN_FROM), t.SPAN_PIECE, 2),
+    ((2, 3, t.RUN_FROM - 1), t.SPAN_TILE, 1),
+    ((2, 3, t.BLOCK + 1), t.SPAN_PIECE, 4),
+    ((t.ROW_BLOCK, 7, 1), t.SPAN_TILE, 1),
+    ((t.ROW_BLOCK + 1, 7, 9), t.SPAN_TILE, 2),
+]
+
+
+@pytest.mark.parametrize(("cut", "span", "parts"), SHAPES, ids=[str(shape[0]) for shape in SHAPES])
+def test_how_slices_are_summed(cut, span, parts):
+    _, slices, inner = cut
+    sums = sums_of(*cut)
+    assert (sums.span, sums.parts) == (span, parts)
+    assert sums.width == {t.SPAN_ROWS: 0, t.SPAN_PIECE: slices, t.SPAN_TILE: slices * inner}[span]
+
+
 @every_list
 def test_the_cost_column_ends_with_the_total(items, itemsize):
     layout = Layout(items, itemsize)
     costs = layout.chunks[:, t.CHUNK_COST]
     assert costs[0] == 0
-    elements = []
+    elements, plain = [], []
     for c in layout.chunks[:-1]:
         segment = layout.segments[c[t.CHUNK_SEGMENT]]
         assert segment[t.SEGMENT_KIND] != t.KIND_MAGNITUDE  # a g moves with its v
@@ -208,21 +239,25 @@ def test_the_cost_column_ends_with_the_total(items, itemsize):
         elif c[t.CHUNK_SPAN] == t.SPAN_TILE:
             rows = min(t.ROW_BLOCK, segment[t.SEGMENT_OUTER] - c[t.CHUNK_FIRST] * t.ROW_BLOCK)
         elements.append(c[t.CHUNK_SIZE] * rows)
+        plain.append(segment[t.SEGMENT_KIND] == t.KIND_PLAIN)
     assert sum(elements) == sum(item.size for item in items)
-    visits = np.diff(costs) - np.array(elements, np.int64)
+    each, plain = np.array(elements, np.int64), np.array(plain, bool)
+    visits = np.diff(costs) - np.where(plain, 2, 3) * each  # what two arrays less cost
     assert len(set(visits.tolist())) <= 1  # a chunk costs its elements and a constant
     assert np.all(visits >= 0)
-    assert costs[-1] == sum(elements) + visits.sum()
 
 
 @every_list
-def test_chunks_stand_in_layout_order(items, itemsize):
-    chunks = Layout(items, itemsize).chunks[:-1]
+def test_late_chunks_stand_first_and_all_in_layout_order(items, itemsize):
+    chunks = Layout(items, itemsize).chunks
     assert chunks.dtype == np.int64
-    order = list(
-        zip(chunks[:, t.CHUNK_SEGMENT], chunks[:, t.CHUNK_FIRST], chunks[:, t.CHUNK_START], strict=True)
-    )
-    assert order == sorted(order)
+    late = np.isin(chunks[:-1, t.CHUNK_SPAN], (t.SPAN_PIECE, t.SPAN_TILE))
+    count = int(chunks[-1, t.CHUNK_FIRST])
+    assert late[:count].all()
+    assert not late[count:].any()
+    for part in (chunks[:count], chunks[count:-1]):
+        segments = part[:, t.CHUNK_SEGMENT]
+        assert_array_equal(segments, np.sort(segments))
 
 
 # --- slices ----------------------------------------------------------------------------------------

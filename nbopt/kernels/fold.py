@@ -90,10 +90,11 @@ from nbopt.kernels.tables import (
     SEGMENT_PARTIAL,
     SEGMENT_PARTIALS,
     SEGMENT_PARTNER,
-    SEGMENT_ROW_BLOCKS,
+    SEGMENT_PARTS,
     SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
+    SEGMENT_WIDTH,
     SEGMENTS,
     SKIPPED,
     SLICE_ALPHA,
@@ -168,13 +169,30 @@ def is_measured(s, tables):
     return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
 
 
-def fold_columns(quantities, tile, columns, inner, row_blocks, tiles):
-    """Fold column sums over row blocks, then over the `inner` columns of each slice, into its first."""
+def pairwise_rows(values, row, start, width, count):
+    """Fold `count` stretches of a row, `width` long and one after the other, as `pairwise` folds numbers."""
+    while count > 1:
+        half = count // 2
+        for c in range(start, start + width):
+            values[row, c] += values[row, c + width]
+        for i in range(1, half):
+            into, pair = start + i * width, start + 2 * i * width
+            for c in range(width):
+                values[row, into + c] = values[row, pair + c] + values[row, pair + width + c]
+        if count % 2:
+            into, last = start + half * width, start + (count - 1) * width
+            for c in range(width):
+                values[row, into + c] = values[row, last + c]
+        count = half + count % 2
+
+
+def fold_columns(quantities, tile, width, inner, parts, tiles):
+    """Fold partial sums over their parts, then over the `inner` columns of each slice, into its first."""
     for q in range(quantities):
-        for column in range(columns):
-            pairwise(tiles, q, tile + column, columns, row_blocks)
-        for first in range(0, columns, inner):
-            pairwise(tiles, q, tile + first, 1, inner)
+        pairwise_rows(tiles, q, tile, width, parts)
+        if inner > 1:
+            for first in range(0, width, inner):
+                pairwise(tiles, q, tile + first, 1, inner)
 
 
 def scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d):
@@ -216,54 +234,76 @@ def rescued_products(vv, vd, dd, v, v_start, d, d_start, outer, step, inner):
     return vv, vd, dd, power_v, power_d
 
 
-def fold_slices(s, tables):
-    """Sums of each slice of a v to its scalars, and to the squares of dL/dv and dL/dg."""
-    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
-    attributes, partials = reals(tables, ATTRIBUTES), reals(tables, PARTIALS)
+def form_slices(first, end, s, tables):
+    """Sums of some slices of a v to their scalars, and to the squares of dL/dv and dL/dg."""
+    segments, slices = integers(tables, SEGMENTS), reals(tables, SLICES)
+    partials = reals(tables, PARTIALS)
     trainable = elements(tables, TRAINABLE, storage)
     direction = elements(tables, DERIVED_GRADIENT, storage)
-    partner = segments[s, SEGMENT_PARTNER]
-    count, inner, tile = segments[s, SEGMENT_SLICES], segments[s, SEGMENT_INNER], segments[s, SEGMENT_TILE]
-    tiled = segments[s, SEGMENT_ROW_BLOCKS] > 0
-    if tiled:
-        fold_columns(3, tile, count * inner, inner, segments[s, SEGMENT_ROW_BLOCKS], tiles)
-    for j in range(count):
-        k = segments[s, SEGMENT_FIRST_SLICE] + j
-        if tiled:
-            for q in range(3):
-                slices[k, SLICE_VV + q] = tiles[q, tile + j * inner]
+    partner, inner = segments[s, SEGMENT_PARTNER], segments[s, SEGMENT_INNER]
+    columns = segments[s, SEGMENT_SLICES] * inner
+    begin, derived, outer = (
+        segments[s, SEGMENT_START],
+        segments[s, SEGMENT_DERIVED],
+        segments[s, SEGMENT_OUTER],
+    )
+    magnitudes = segments[partner, SEGMENT_START]
+    v_partial, g_partial = segments[s, SEGMENT_PARTIAL], segments[partner, SEGMENT_PARTIAL]
+    offset = segments[s, SEGMENT_FIRST_SLICE]
+    for k in range(first, end):
+        j = k - offset
         vv, vd, dd, power_v, power_d = rescued_products(
-            slices[k, SLICE_VV],
-            slices[k, SLICE_VD],
-            slices[k, SLICE_DD],
+            slices[SLICE_VV, k],
+            slices[SLICE_VD, k],
+            slices[SLICE_DD, k],
             trainable,
-            segments[s, SEGMENT_START] + j * inner,
+            begin + j * inner,
             direction,
-            segments[s, SEGMENT_DERIVED] + j * inner,
-            segments[s, SEGMENT_OUTER],
-            count * inner,
+            derived + j * inner,
+            outer,
+            columns,
             inner,
         )
-        magnitude = float(trainable[segments[partner, SEGMENT_START] + j])
+        magnitude = float(trainable[magnitudes + j])
         inverse = inverse_norm(vv)
         alpha = magnitude * inverse
         slope = vd * inverse
-        slices[k, SLICE_POWER_V] = power_v
-        slices[k, SLICE_POWER_D] = power_d
-        slices[k, SLICE_ALPHA] = alpha
-        slices[k, SLICE_BETA] = slope * inverse
-        slices[k, SLICE_SLOPE] = slope / power_d
-        if vv == 0.0:
-            integers(tables, COUNTERS)[0, ZERO_SLICES] += 1
-        if dd != 0.0:
-            attributes[s, ATTRIBUTE_PRESENT] = 1.0
-            attributes[partner, ATTRIBUTE_PRESENT] = 1.0
+        slices[SLICE_VV, k] = vv
+        slices[SLICE_DD, k] = dd
+        slices[SLICE_POWER_V, k] = power_v
+        slices[SLICE_POWER_D, k] = power_d
+        slices[SLICE_ALPHA, k] = alpha
+        slices[SLICE_BETA, k] = slope * inverse
+        slices[SLICE_SLOPE, k] = slope / power_d
         norm, slope_norm = math.nan, math.nan
         if math.isfinite(magnitude + vv + vd + dd):
             norm = unscaled(direction_norm(alpha, dd, slope), power_v, power_d)
             slope_norm = slope / power_d
-        write_square(norm, segments[s, SEGMENT_PARTIAL] + j, partials)
-        write_square(slope_norm, segments[partner, SEGMENT_PARTIAL] + j, partials)
+        write_square(norm, v_partial + j, partials)
+        write_square(slope_norm, g_partial + j, partials)
+
+
+def fold_slices(s, tables):
+    """Bring the slices of a v to their scalars where pass 1 left partial sums; count the zero ones."""
+    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
+    attributes, counters = reals(tables, ATTRIBUTES), integers(tables, COUNTERS)
+    first, count = segments[s, SEGMENT_FIRST_SLICE], segments[s, SEGMENT_SLICES]
+    parts, width, tile = segments[s, SEGMENT_PARTS], segments[s, SEGMENT_WIDTH], segments[s, SEGMENT_TILE]
+    if parts > 0:
+        inner = width // count
+        fold_columns(3, tile, width, inner, parts, tiles)
+        for j in range(count):
+            for q in range(3):
+                slices[SLICE_VV + q, first + j] = tiles[q, tile + j * inner]
+        form_slices(first, first + count, s, tables)
+    written = False
+    for k in range(first, first + count):
+        if slices[SLICE_VV, k] == 0.0:
+            counters[0, ZERO_SLICES] += 1
+        written = written or slices[SLICE_DD, k] != 0.0
+    if written:
+        attributes[s, ATTRIBUTE_PRESENT] = 1.0
+        attributes[segments[s, SEGMENT_PARTNER], ATTRIBUTE_PRESENT] = 1.0
 
 
 def write_square(value, column, partials):

@@ -12,20 +12,34 @@ from numba.np.arrayobj import populate_array
 from nbopt.kernels.tables import ADDRESS_COLUMNS
 
 
-@intrinsic(prefer_literal=True)
-def stack(typing_context, size):
-    """Return a pointer to `size` (a constant) float64 on the stack of the function, not initialised."""
-    if not isinstance(size, types.IntegerLiteral):
-        return None
+def _on_stack(size, dtype):
+    """A generator of `size` elements on the stack of the function, not initialised."""
     count = size.literal_value
 
     def generate(context, builder, signature, arguments):
+        kind = context.get_data_type(dtype)
         with builder.goto_entry_block():
-            pointer = builder.alloca(ir.ArrayType(ir.DoubleType(), count))
+            pointer = builder.alloca(ir.ArrayType(kind, count))
             pointer.align = 64
-        return builder.bitcast(pointer, ir.DoubleType().as_pointer())
+        return builder.bitcast(pointer, kind.as_pointer())
 
-    return types.CPointer(types.float64)(size), generate
+    return generate
+
+
+@intrinsic(prefer_literal=True)
+def stack(typing_context, size):
+    """Return a pointer to `size` (a constant) float64 on the stack of the function, not initialised."""
+    if isinstance(size, types.IntegerLiteral):
+        return types.CPointer(types.float64)(size), _on_stack(size, types.float64)
+    return None
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typing_context, size, storage):
+    """Return a pointer to `size` (a constant) elements of the storage dtype, as `stack` does."""
+    if isinstance(size, types.IntegerLiteral):
+        return types.CPointer(storage.dtype)(size, storage), _on_stack(size, storage.dtype)
+    return None
 
 
 @intrinsic

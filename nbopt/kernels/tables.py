@@ -14,8 +14,13 @@ BLOCK = 4096
 ROW_BLOCK = 256
 # Exponent bins of a sum, the rows of `partials`: small, middle, large (contract N2).
 BINS = 3
-# The width of a column tile is free: it changes no bit.
-TILE_WIDTH = 512
+# From here on a run of a slice that lies in several is summed by blocks, as a contiguous slice is.
+RUN_FROM = 1024
+# Free, they change no bit: how wide a tile of columns is, how narrow it may be cut to have work for several
+# threads, and how long a slice may be that one thread moves alone, while it is in cache.
+TILE_WIDTH = 4096
+TILE_LEAST = 512
+WHOLE = 32768
 
 KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(3)  # a plain parameter, the v or the g of a normed one
 
@@ -32,23 +37,28 @@ KIND_PLAIN, KIND_DIRECTION, KIND_MAGNITUDE = range(3)  # a plain parameter, the 
     SEGMENT_SLICES,
     SEGMENT_INNER,
     SEGMENT_FIRST_SLICE,
-    SEGMENT_TILE,  # first column of its column sums (a v whose slices are not contiguous)
-    SEGMENT_ROW_BLOCKS,  # 0 for a v whose slices are contiguous
+    SEGMENT_TILE,  # first column of its partial sums in `tiles`
+    SEGMENT_PARTS,  # how many rows of partial sums; 0 where each chunk holds whole slices
+    SEGMENT_WIDTH,  # columns of a row: slices (pieces), or slices times inner (tiles)
     SEGMENT_COLUMNS,
-) = range(14)
+) = range(15)
 
-SPAN_PLAIN, SPAN_ROWS, SPAN_TILE = range(3)  # a run of elements, whole contiguous slices, a tile of columns
+# What a chunk is: a run of a plain parameter; whole contiguous slices; a piece of one slice; a tile whose
+# slices are columns. The last two are late: w waits for every chunk of its slices.
+SPAN_PLAIN, SPAN_ROWS, SPAN_PIECE, SPAN_TILE = range(4)
 
 # int64, owned by the buffer: the unit of work.
 (
     CHUNK_SPAN,  # SPAN_*
     CHUNK_SEGMENT,
-    CHUNK_START,  # first element in the trainable part (run), first column (tile)
-    CHUNK_SIZE,  # elements (run), slices (slices), columns (tile)
-    CHUNK_FIRST,  # column of `partials` (run), slice (slices), row block (tile)
-    CHUNK_COST,  # of the chunks before it; the last row holds the whole cost and is no chunk
+    CHUNK_START,  # first element in the trainable part (run) or of the segment (piece), first column (tile)
+    CHUNK_SIZE,  # elements (run, piece), slices (rows), columns (tile)
+    CHUNK_FIRST,  # column of `partials` (run) or `tiles` (piece), slice (rows), row block (tile)
+    CHUNK_COST,  # of the chunks before it
     CHUNK_COLUMNS,
 ) = range(7)
+# Late chunks stand first. The last row is no chunk: its CHUNK_FIRST is the number of late chunks, its
+# CHUNK_COST the cost of all.
 
 REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 = range(3)
 
@@ -114,7 +124,8 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     COEFFICIENT_RULE,
 ) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
 
-# float64, owned by the optimizer: the elements of a normed parameter that share a norm.
+# float64, owned by the optimizer: a row for each of these, a column for each set of elements of a normed
+# parameter that share a norm.
 (
     SLICE_VV,  # sums of v*v, v*d, d*d, with d = dL/dw
     SLICE_VD,
@@ -124,8 +135,11 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     SLICE_ALPHA,  # g / |v|
     SLICE_BETA,  # v.d / |v|^2
     SLICE_SLOPE,  # dL/dg = v.d / |v|, of v and d themselves
-    SLICE_COLUMNS,
-) = range(9)
+    SLICE_SQUARE,  # sum of v*v after the update
+    SLICE_FACTOR,  # w = factor (power v) after the update
+    SLICE_POWER,
+    SLICE_ROWS,
+) = range(12)
 
 # int64, owned by the optimizer: one row.
 (
@@ -163,7 +177,7 @@ STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns
     COEFFICIENTS,
     SLICES,
     PARTIALS,  # float64 work space: a row per exponent bin, a column per partial sum and one per segment
-    TILES,  # float64 work space: three rows, a column per column of a tile
+    TILES,  # float64 work space: sums of v*v, v*d, d*d, see SEGMENT_TILE
     RATES,  # float64: the learning rate
     COUNTERS,
     TABLES,

@@ -82,7 +82,7 @@ class Tables:
             self.groups,
             self.clips,
             self.coefficients,
-            np.zeros((layout.slices, t.SLICE_COLUMNS)),
+            np.zeros((t.SLICE_ROWS, layout.slices)),
             np.zeros((t.BINS, layout.partials + count)),
             np.zeros((3, layout.tiles)),
             self.rates,

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbopt.kernels import fold, scalars
 from nbopt.kernels.bind import Binder, adaptors, cached
-from nbopt.kernels.cpu import reduce, step, update
+from nbopt.kernels.cpu import late, reduce, step, update
 from nbopt.kernels.rules import Rule
 from nbopt.kernels.tables import BINS
 
@@ -22,23 +22,29 @@ _ROOT = {"error_model": "numpy", "nogil": True}
 # What only the root calls needs no entry from Python.
 _INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Products of float32 are exact in float64, so contraction changes no bit of these sums (contract N3).
-_CONTRACTED = frozenset({reduce.square_sum, reduce.product_sums, reduce.tile_products})
-_THREADED = frozenset({step.reduce_all, step.update_all})
+_CONTRACTED = frozenset({reduce.square_sum, reduce.product_sums, reduce.add_squares, reduce.add_products})
+_THREADED = frozenset({step.reduce_all, step.update_all, step.compose_all})
 # Called, not inlined: a call costs nothing beside their work, and inlining compiles them at every level.
 _CALLED = frozenset(
     {
         fold.fold_columns,
-        fold.fold_slices,
+        fold.form_slices,
         fold.scaled_products,
+        late.compose_tile,
+        late.fold_squares,
+        late.update_columns,
+        late.update_piece,
+        late.update_tile,
+        reduce.fold_few,
+        reduce.fold_lanes,
         reduce.product_sums,
         reduce.slice_products,
         reduce.slice_squares,
         reduce.tile_products,
-        update.recompose_tiles,
+        update.compose_factors,
         update.update_direction,
-        update.update_magnitude,
+        update.update_magnitudes,
         update.update_rows,
-        update.update_tile,
         update.write_slice,
     }
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbopt.kernels.cpu.reduce import bin_sums, slice_products, tile_products
+from nbopt.kernels.cpu.reduce import bin_sums, product_sums, slice_products, tile_products
 from nbopt.kernels.cpu.update import wide_tangent, write_slice
 from nbopt.kernels.fold import fold_columns, pairwise, rescued_products
 from nbopt.kernels.intrinsics import borrow
@@ -15,6 +15,7 @@ from nbopt.kernels.tables import (
     BINS,
     BLOCK,
     ROW_BLOCK,
+    RUN_FROM,
     TILE_WIDTH,
 )
 
@@ -34,11 +35,23 @@ def array_squares(x, partials):
 def slice_sums(v, d, outer, slices, inner, out, tiles):
     """Sums of v*v, v*d, d*d of each slice of (outer, slices, inner), and the powers of two of v and d.
 
-    Into the columns of `out` (5, slices); `tiles` (3, row blocks * slices * inner) is work space.
+    Into the columns of `out` (5, slices); `tiles` (3, columns) is work space, see `nbopt.layout.sums_of`.
     """
     v, d = borrow(v), borrow(d)
     columns = slices * inner
-    if outer > 1:
+    if outer > 1 and inner >= RUN_FROM:
+        blocks = (inner + BLOCK - 1) // BLOCK
+        for run in range(outer * slices):
+            for block in range(blocks):
+                at, column = (
+                    run * inner + block * BLOCK,
+                    (run // slices * blocks + block) * slices + run % slices,
+                )
+                tiles[0, column], tiles[1, column], tiles[2, column] = product_sums(
+                    v, at, d, at, min(BLOCK, inner - block * BLOCK)
+                )
+        fold_columns(3, 0, slices, 1, outer * blocks, tiles)
+    elif outer > 1:
         for row in range(0, outer, ROW_BLOCK):
             rows = min(ROW_BLOCK, outer - row)
             for first in range(0, columns, TILE_WIDTH):
@@ -46,13 +59,14 @@ def slice_sums(v, d, outer, slices, inner, out, tiles):
                 width = min(TILE_WIDTH, columns - first)
                 tile_products(v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first)
         fold_columns(3, 0, columns, inner, (outer + ROW_BLOCK - 1) // ROW_BLOCK, tiles)
+    head = 1 if inner >= RUN_FROM else inner
     for j in range(slices):
         at = j * inner
         vv, vd, dd = 0.0, 0.0, 0.0
         if outer == 1:
             vv, vd, dd = slice_products(v, at, d, at, inner)
         else:
-            vv, vd, dd = tiles[0, at], tiles[1, at], tiles[2, at]
+            vv, vd, dd = tiles[0, j * head], tiles[1, j * head], tiles[2, j * head]
         out[0, j], out[1, j], out[2, j], out[3, j], out[4, j] = rescued_products(
             vv, vd, dd, v, at, d, at, outer, columns, inner
         )
@@ -64,7 +78,7 @@ def compose(v, g, outer, slices, inner, w, sums, tiles):
     for run in range(outer * slices):
         j = run % slices
         factor = np.float64(g[j]) * inverse_norm(sums[0, j])
-        write_slice(w, v, run * inner, (run + 1) * inner, factor, sums[3, j])
+        write_slice(w, v, run * inner, inner, 1, factor, sums[3, j])
 
 
 def backward(v, g, d, outer, slices, inner, dv, dg, sums, tiles):

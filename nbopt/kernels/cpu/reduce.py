@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbopt.kernels.fold import LEVELS, close_subtrees, is_measured
+from nbopt.kernels.fold import LEVELS, close_subtrees, form_slices, is_measured
 from nbopt.kernels.intrinsics import elements, integers, reals, stack
 from nbopt.kernels.scalars import DOWN, UP, is_safe, power_for, storage
 from nbopt.kernels.tables import (
@@ -31,14 +31,15 @@ from nbopt.kernels.tables import (
     SEGMENT_FIRST_SLICE,
     SEGMENT_INNER,
     SEGMENT_OUTER,
-    SEGMENT_SLICES,
     SEGMENT_START,
     SEGMENT_TILE,
+    SEGMENT_WIDTH,
     SEGMENTS,
     SLICE_DD,
     SLICE_VD,
     SLICE_VV,
     SLICES,
+    SPAN_PIECE,
     SPAN_PLAIN,
     SPAN_ROWS,
     TILE_WIDTH,
@@ -48,26 +49,45 @@ from nbopt.kernels.tables import (
 
 NORMED = True
 QUADS = LANES // 4
+FEW = LANES // 2  # elements of a short sum, whose other lanes are not visited
+
+
+def fold_quads(lanes, quads):
+    """Sum of the lanes of some quads, a power of two of them: inside each quad, then by halves."""
+    sums = stack(QUADS)
+    for q in range(quads):
+        sums[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3])
+    half = quads // 2
+    while half > 0:
+        for q in range(half):
+            sums[q] += sums[q + half]
+        half //= 2
+    return sums[0]
 
 
 def fold_lanes(lanes):
-    """Sum of the lanes: inside each quad, then by halves."""
-    for q in range(QUADS):
-        lanes[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3])
-    half = QUADS // 2
-    while half > 0:
-        for q in range(half):
-            lanes[q] += lanes[q + half]
-        half //= 2
-    return lanes[0]
+    """Sum of all lanes."""
+    return fold_quads(lanes, QUADS)
+
+
+def fold_few(lanes):
+    """The same where all but the first FEW lanes are 0."""
+    return fold_quads(lanes, FEW // 4)
 
 
 def square_sum(x, start, size):
     """Sum of squares of at most one block."""
     lanes = stack(LANES)
+    block = x[start : start + size]
+    if size <= FEW:
+        for lane in range(size):
+            value = np.float64(block[lane])
+            lanes[lane] = value * value
+        for lane in range(size, FEW):
+            lanes[lane] = 0.0
+        return fold_few(lanes)
     for lane in range(LANES):
         lanes[lane] = 0.0
-    block = x[start : start + size]
     whole = size // LANES
     for r in range(whole):
         row = block[r * LANES : (r + 1) * LANES]
@@ -125,12 +145,24 @@ bin_sums = bins_of_single  # binding chooses by dtype
 def product_sums(v, v_start, d, d_start, size):
     """Sums of v*v, v*d, d*d of at most one block."""
     vv, vd, dd = stack(LANES), stack(LANES), stack(LANES)
+    first = v[v_start : v_start + size]
+    second = d[d_start : d_start + size]
+    if size <= FEW:
+        for lane in range(size):
+            a = np.float64(first[lane])
+            b = np.float64(second[lane])
+            vv[lane] = a * a
+            vd[lane] = a * b + 0.0  # never -0, as in the sums below
+            dd[lane] = b * b
+        for lane in range(size, FEW):
+            vv[lane] = 0.0
+            vd[lane] = 0.0
+            dd[lane] = 0.0
+        return fold_few(vv), fold_few(vd), fold_few(dd)
     for lane in range(LANES):
         vv[lane] = 0.0
         vd[lane] = 0.0
         dd[lane] = 0.0
-    first = v[v_start : v_start + size]
-    second = d[d_start : d_start + size]
     for r in range((size + LANES - 1) // LANES):
         one = first[r * LANES : (r + 1) * LANES]
         two = second[r * LANES : (r + 1) * LANES]
@@ -173,84 +205,137 @@ def slice_squares(v, start, size):
     return vv[0]
 
 
-def tile_products(v, v_start, d, d_start, columns, rows, width, tiles, out):
-    """Sums of v*v, v*d, d*d down the columns of a tile, into `tiles`; four rows, (r0+r2) + (r1+r3), first."""
-    vv, vd, dd = stack(TILE_WIDTH), stack(TILE_WIDTH), stack(TILE_WIDTH)
+def clear_sums(sums, width):
+    """Fill with zeros."""
     for c in range(width):
-        vv[c] = 0.0
-        vd[c] = 0.0
-        dd[c] = 0.0
-    for r in range(0, rows, 4):
+        sums[c] = 0.0
+
+
+def add_squares(sums, v, start, columns, rows, width):
+    """Add the squares of four rows, (r0+r2) + (r1+r3), to the sums of their columns; absent rows are 0."""
+    if rows >= 4:
+        one, two = v[start : start + width], v[start + columns : start + columns + width]
+        three = v[start + 2 * columns : start + 2 * columns + width]
+        four = v[start + 3 * columns : start + 3 * columns + width]
         for c in range(width):
-            vv4, vd4, dd4 = 0.0, 0.0, 0.0
-            for pair in range(0, 2):
-                i = (r + pair) * columns + c
-                near = r + pair < rows
-                far = r + pair + 2 < rows
-                a = np.float64(v[v_start + i]) if near else 0.0
-                b = np.float64(d[d_start + i]) if near else 0.0
-                p = np.float64(v[v_start + i + 2 * columns]) if far else 0.0
-                q = np.float64(d[d_start + i + 2 * columns]) if far else 0.0
-                vv4 += a * a + p * p
-                vd4 += a * b + p * q
-                dd4 += b * b + q * q
-            vv[c] += vv4
-            vd[c] += vd4
-            dd[c] += dd4
+            a, b = np.float64(one[c]), np.float64(two[c])
+            p, q = np.float64(three[c]), np.float64(four[c])
+            sums[c] += (a * a + p * p) + (b * b + q * q)
+        return
+    for c in range(width):
+        a = np.float64(v[start + c])
+        b = np.float64(v[start + columns + c]) if rows > 1 else 0.0
+        p = np.float64(v[start + 2 * columns + c]) if rows > 2 else 0.0
+        sums[c] += (a * a + p * p) + b * b
+
+
+def add_products(vv, vd, dd, v, v_start, d, d_start, columns, rows, width):
+    """Add the products of four rows to the sums of their columns, with the bits of `add_squares`."""
+    if rows >= 4:
+        v1, v2 = v[v_start : v_start + width], v[v_start + columns : v_start + columns + width]
+        v3 = v[v_start + 2 * columns : v_start + 2 * columns + width]
+        v4 = v[v_start + 3 * columns : v_start + 3 * columns + width]
+        d1, d2 = d[d_start : d_start + width], d[d_start + columns : d_start + columns + width]
+        d3 = d[d_start + 2 * columns : d_start + 2 * columns + width]
+        d4 = d[d_start + 3 * columns : d_start + 3 * columns + width]
+        for c in range(width):
+            a, b, p, q = np.float64(v1[c]), np.float64(v2[c]), np.float64(v3[c]), np.float64(v4[c])
+            e, f, g, h = np.float64(d1[c]), np.float64(d2[c]), np.float64(d3[c]), np.float64(d4[c])
+            vv[c] += (a * a + p * p) + (b * b + q * q)
+            vd[c] += (a * e + p * g) + (b * f + q * h)
+            dd[c] += (e * e + g * g) + (f * f + h * h)
+        return
+    for c in range(width):
+        a, e = np.float64(v[v_start + c]), np.float64(d[d_start + c])
+        b = np.float64(v[v_start + columns + c]) if rows > 1 else 0.0
+        f = np.float64(d[d_start + columns + c]) if rows > 1 else 0.0
+        p = np.float64(v[v_start + 2 * columns + c]) if rows > 2 else 0.0
+        g = np.float64(d[d_start + 2 * columns + c]) if rows > 2 else 0.0
+        vv[c] += (a * a + p * p) + b * b
+        vd[c] += (a * e + p * g) + b * f
+        dd[c] += (e * e + g * g) + f * f
+
+
+def tile_products(v, v_start, d, d_start, columns, rows, width, tiles, out):
+    """Sums of v*v, v*d, d*d down the columns of a tile of at most TILE_WIDTH, into `tiles`."""
+    vv, vd, dd = stack(TILE_WIDTH), stack(TILE_WIDTH), stack(TILE_WIDTH)
+    clear_sums(vv, width)
+    clear_sums(vd, width)
+    clear_sums(dd, width)
+    for r in range(0, rows, 4):
+        at = r * columns
+        add_products(vv, vd, dd, v, v_start + at, d, d_start + at, columns, rows - r, width)
     for c in range(width):
         tiles[0, out + c] = vv[c]
         tiles[1, out + c] = vd[c]
         tiles[2, out + c] = dd[c]
 
 
-def reduce_chunk(c, tables):
-    """Partial sums of one chunk, to the place that the tables give it."""
-    chunks, segments = integers(tables, CHUNKS), integers(tables, SEGMENTS)
-    s = chunks[c, CHUNK_SEGMENT]
-    start, size, first = chunks[c, CHUNK_START], chunks[c, CHUNK_SIZE], chunks[c, CHUNK_FIRST]
-    if not NORMED or chunks[c, CHUNK_SPAN] == SPAN_PLAIN:
-        partials = reals(tables, PARTIALS)
-        low, middle, high = bin_sums(elements(tables, GRADIENT, storage), start, size)
-        partials[0, first] = low
-        partials[1, first] = middle
-        partials[2, first] = high
-        return
+def reduce_rows(first, end, s, tables):
+    """Sums and scalars of whole contiguous slices."""
+    segments, slices = integers(tables, SEGMENTS), reals(tables, SLICES)
     trainable = elements(tables, TRAINABLE, storage)
     direction = elements(tables, DERIVED_GRADIENT, storage)
-    inner, derived, begin = (
+    inner, begin, derived = (
         segments[s, SEGMENT_INNER],
-        segments[s, SEGMENT_DERIVED],
         segments[s, SEGMENT_START],
+        segments[s, SEGMENT_DERIVED],
     )
-    if chunks[c, CHUNK_SPAN] == SPAN_ROWS:
-        slices = reals(tables, SLICES)
-        for k in range(first, first + size):
-            at = (k - segments[s, SEGMENT_FIRST_SLICE]) * inner
-            vv, vd, dd = slice_products(trainable, begin + at, direction, derived + at, inner)
-            slices[k, SLICE_VV] = vv
-            slices[k, SLICE_VD] = vd
-            slices[k, SLICE_DD] = dd
-    else:
-        columns = segments[s, SEGMENT_SLICES] * inner
-        row = first * ROW_BLOCK
-        rows = min(ROW_BLOCK, segments[s, SEGMENT_OUTER] - row)
-        at = row * columns + start
-        out = segments[s, SEGMENT_TILE] + first * columns + start
-        tile_products(
-            trainable,
-            begin + at,
-            direction,
-            derived + at,
-            columns,
-            rows,
-            size,
-            reals(tables, TILES),
-            out,
-        )
+    for k in range(first, end):
+        at = (k - segments[s, SEGMENT_FIRST_SLICE]) * inner
+        vv, vd, dd = slice_products(trainable, begin + at, direction, derived + at, inner)
+        slices[SLICE_VV, k] = vv
+        slices[SLICE_VD, k] = vd
+        slices[SLICE_DD, k] = dd
+    form_slices(first, end, s, tables)
+
+
+def reduce_piece(start, size, column, s, tables):
+    """Sums of a piece of one slice."""
+    segments, tiles = integers(tables, SEGMENTS), reals(tables, TILES)
+    tiles[0, column], tiles[1, column], tiles[2, column] = product_sums(
+        elements(tables, TRAINABLE, storage),
+        segments[s, SEGMENT_START] + start,
+        elements(tables, DERIVED_GRADIENT, storage),
+        segments[s, SEGMENT_DERIVED] + start,
+        size,
+    )
+
+
+def reduce_tile(first, start, size, s, tables):
+    """Sums down the columns of a tile."""
+    segments = integers(tables, SEGMENTS)
+    columns, row = segments[s, SEGMENT_WIDTH], first * ROW_BLOCK
+    at = row * columns + start
+    tile_products(
+        elements(tables, TRAINABLE, storage),
+        segments[s, SEGMENT_START] + at,
+        elements(tables, DERIVED_GRADIENT, storage),
+        segments[s, SEGMENT_DERIVED] + at,
+        columns,
+        min(ROW_BLOCK, segments[s, SEGMENT_OUTER] - row),
+        size,
+        reals(tables, TILES),
+        segments[s, SEGMENT_TILE] + first * columns + start,
+    )
 
 
 def reduce_range(begin, end, tables):
     """Pass 1 over a run of chunks, for one thread."""
+    chunks = integers(tables, CHUNKS)
     for c in range(begin, end):
-        if is_measured(integers(tables, CHUNKS)[c, CHUNK_SEGMENT], tables):
-            reduce_chunk(c, tables)
+        s, span = chunks[c, CHUNK_SEGMENT], chunks[c, CHUNK_SPAN]
+        if not is_measured(s, tables):
+            continue
+        start, size, first = chunks[c, CHUNK_START], chunks[c, CHUNK_SIZE], chunks[c, CHUNK_FIRST]
+        if not NORMED or span == SPAN_PLAIN:
+            partials = reals(tables, PARTIALS)
+            partials[0, first], partials[1, first], partials[2, first] = bin_sums(
+                elements(tables, GRADIENT, storage), start, size
+            )
+        elif span == SPAN_ROWS:
+            reduce_rows(first, first + size, s, tables)
+        elif span == SPAN_PIECE:
+            reduce_piece(start, size, first, s, tables)
+        else:
+            reduce_tile(first, start, size, s, tables)

@@ -10,17 +10,28 @@ from __future__ import annotations
 
 from numba import prange
 
+from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, update_tile
 from nbopt.kernels.cpu.reduce import reduce_range
-from nbopt.kernels.cpu.update import recompose_tiles, update_range
+from nbopt.kernels.cpu.update import is_normed_active, update_rows, update_run
 from nbopt.kernels.fold import fold
-from nbopt.kernels.intrinsics import acquire, address, integers, release
+from nbopt.kernels.intrinsics import acquire, address, integers, reals, release
 from nbopt.kernels.tables import (
     BUSY,
     CHUNK_COST,
+    CHUNK_FIRST,
+    CHUNK_SEGMENT,
+    CHUNK_SIZE,
+    CHUNK_SPAN,
+    CHUNK_START,
     CHUNKS,
+    COEFFICIENT_ACTIVE,
+    COEFFICIENTS,
     CONCURRENT,
     COUNTERS,
     REFUSED,
+    SPAN_PIECE,
+    SPAN_PLAIN,
+    SPAN_ROWS,
     STATUS,
     STEPPED,
 )
@@ -28,11 +39,11 @@ from nbopt.kernels.tables import (
 NORMED = True
 
 
-def split(thread, threads, tables):
-    """First chunk of a thread: the first at or above its share of the cost."""
+def split(thread, threads, count, tables):
+    """First chunk of a thread: the first, of `count`, at or above its share of their cost."""
     chunks = integers(tables, CHUNKS)
-    low, high = 0, chunks.shape[0] - 1
-    share = chunks[high, CHUNK_COST] * thread // threads
+    low, high = 0, count
+    share = chunks[count, CHUNK_COST] * thread // threads
     while low < high:
         middle = (low + high) // 2
         if chunks[middle, CHUNK_COST] < share:
@@ -42,16 +53,45 @@ def split(thread, threads, tables):
     return low
 
 
+def update_range(begin, end, tables):
+    """Pass 2 over a run of chunks, for one thread; of a late chunk, all but w."""
+    chunks = integers(tables, CHUNKS)
+    for c in range(begin, end):
+        s, span = chunks[c, CHUNK_SEGMENT], chunks[c, CHUNK_SPAN]
+        start, size, first = chunks[c, CHUNK_START], chunks[c, CHUNK_SIZE], chunks[c, CHUNK_FIRST]
+        if not NORMED or span == SPAN_PLAIN:
+            if reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] != 0.0:
+                update_run(start, start + size, s, tables)
+        elif is_normed_active(s, tables):
+            if span == SPAN_ROWS:
+                update_rows(first, first + size, s, tables)
+            elif span == SPAN_PIECE:
+                update_piece(start, size, first, s, tables)
+            else:
+                update_tile(first, start, size, s, tables)
+
+
 def reduce_all(threads, tables):
     """Pass 1, every chunk."""
+    count = integers(tables, CHUNKS).shape[0] - 1
     for thread in prange(threads):
-        reduce_range(split(thread, threads, tables), split(thread + 1, threads, tables), tables)
+        begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
+        reduce_range(begin, end, tables)
 
 
 def update_all(threads, tables):
     """Pass 2, every chunk."""
+    count = integers(tables, CHUNKS).shape[0] - 1
     for thread in prange(threads):
-        update_range(split(thread, threads, tables), split(thread + 1, threads, tables), tables)
+        begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
+        update_range(begin, end, tables)
+
+
+def compose_all(threads, late, tables):
+    """Pass 3, the late chunks."""
+    for thread in prange(threads):
+        begin, end = split(thread, threads, late, tables), split(thread + 1, threads, late, tables)
+        compose_range(begin, end, tables)
 
 
 def step(addresses, threads):
@@ -73,7 +113,10 @@ def step(addresses, threads):
         outcome = fold(tables)
         if outcome == STEPPED:
             update_all(threads, tables)
-            if NORMED:
-                recompose_tiles(tables)
+            chunks = integers(tables, CHUNKS)
+            late = chunks[chunks.shape[0] - 1, CHUNK_FIRST]
+            if NORMED and late > 0:
+                fold_squares(tables)
+                compose_all(threads, late, tables)
     release(counters, BUSY)
     return outcome
