@@ -18,14 +18,14 @@ __all__ = ["Report"]
 
 
 class Report:
-    """The part of an `Optimizer` that looks back; whatever it tells, it first raises what `check` would."""
+    """The part of an `Optimizer` that looks back; its counts and norms raise what is left to raise first."""
 
     _buffer: ParameterBuffer
     _tables: Tables
     _last_loss: float | None
 
     def check(self) -> None:
-        """Raise what a step has found and not yet raised; the properties do so too.
+        """Raise what a step has found and not yet raised; reading a count or a norm does so too.
 
         Examples
         --------
