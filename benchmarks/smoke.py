@@ -1,4 +1,4 @@
-"""Run every benchmark once, and check that the NumPy loop takes the same steps."""
+"""Run every benchmark once, and check that the NumPy loops take the same steps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import pkgutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 import benchmarks.benchmarks as suite
+import nbopt as nb
 from benchmarks.benchmarks.common import LAYOUTS, SETTINGS, NumPyMomentum, nbopt_momentum
+from benchmarks.benchmarks.weight_norm import DIMS, NORMED, nbopt_weight_norm, numpy_weight_norm
 
 PREFIXES = ("time_", "track_", "timeraw_")
 
@@ -53,20 +56,49 @@ def run_module(module: ModuleType) -> int:
     return count
 
 
-def check_baseline(layout: str, setting: str, steps: int = 3) -> None:
-    """Assert that nbopt and the loop of NumPy take the same steps, up to rounding in float32."""
+def three_steps(*steppers: Any) -> None:
+    for _ in range(3):
+        for stepper in steppers:
+            stepper.step()
+
+
+def same(what: str, ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> None:
+    """Assert that two results are one, up to rounding in float32."""
+    a, b = (np.concatenate([array.ravel() for array in arrays]) for arrays in (ours, theirs))
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max(), err_msg=what)
+
+
+def velocities(opt: nb.optimizer.Momentum, parameters: Iterable[nb.Parameter]) -> list[np.ndarray]:
+    state = opt.state_dict()
+    return [state[f"{p.name}.velocity"] for p in parameters]
+
+
+def check_plain(layout: str, setting: str) -> None:
     opt, loop = nbopt_momentum(layout, setting), NumPyMomentum(layout, setting)
-    for _ in range(steps):
-        opt.step()
-        loop.step()
-    for parameter, value in zip(opt.parameters, loop.values, strict=True):
-        np.testing.assert_allclose(parameter.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=parameter.name)
+    three_steps(opt, loop)
+    params = list(opt.parameters)
+    same("values", [p.numpy() for p in params], loop.values)
+    same("velocities", velocities(opt, params), loop.velocities)
+
+
+def check_weight_norm(layout: str, dim: int | None) -> None:
+    opt, loop = nbopt_weight_norm(layout, dim), numpy_weight_norm(layout, dim)
+    three_steps(opt, loop)
+    params, count = list(opt.parameters), len(loop.w)
+    v, g = [p.weight_v for p in params], [p.weight_g for p in params]
+    same("w", [p.numpy() for p in params], loop.w)
+    for name, ours, theirs in (("v", v, slice(count)), ("g", g, slice(count, None))):
+        same(name, [p.numpy() for p in ours], loop.moved[theirs])
+        same(f"velocities of {name}", velocities(opt, ours), loop.velocities[theirs])
 
 
 def main() -> None:
-    for layout, setting in itertools.product(LAYOUTS, SETTINGS):
-        check_baseline(layout, setting)
-    print(f"baseline agrees on {len(LAYOUTS) * len(SETTINGS)} configurations")
+    plain, normed = (list(itertools.product(*table)) for table in ((LAYOUTS, SETTINGS), (NORMED, DIMS)))
+    for case in plain:
+        check_plain(*case)
+    for case in normed:
+        check_weight_norm(*case)
+    print(f"NumPy takes the same steps in {len(plain) + len(normed)} cases")
     for info in pkgutil.iter_modules(suite.__path__):
         if not info.name.startswith("bench_"):
             continue

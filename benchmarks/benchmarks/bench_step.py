@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .common import LAYOUTS, SETTINGS, NumPyMomentum, nbopt_momentum
+from .weight_norm import DIMS, NORMED, nbopt_weight_norm, numpy_weight_norm
 
 
 class Step:
@@ -40,4 +41,23 @@ class NonFinite:
         self.opt.step()
 
     def time_numpy(self, layout: str, nonfinite: str) -> None:
+        self.loop.step()
+
+
+class WeightNorm:
+    """From dL/dw to the next w, with clip and L2."""
+
+    param_names = ["layout", "dim"]
+    params = [list(NORMED), DIMS]
+
+    def setup(self, layout: str, dim: int | None) -> None:
+        self.opt = nbopt_weight_norm(layout, dim)
+        self.loop = numpy_weight_norm(layout, dim)
+        self.opt.step()
+        self.loop.step()
+
+    def time_nbopt(self, layout: str, dim: int | None) -> None:
+        self.opt.step()
+
+    def time_numpy(self, layout: str, dim: int | None) -> None:
         self.loop.step()

@@ -15,11 +15,9 @@ LAYOUTS = {
     "465x2000": (465, 2000),  # every parameter with a policy of its own
     "1x1e6": (1, 1_000_000),
 }
+RATE, MOMENTUM, DECAY, LIMIT = 1e-3, 0.9, 1e-4, 1.0
 # optimizer-wide L2 coefficient (None: no regularizer) and limit of the global norm (None: no clip)
-SETTINGS = {"plain": (None, None), "clip+l2": (1e-4, 1.0)}
-
-RATE = 1e-3
-MOMENTUM = 0.9
+SETTINGS = {"plain": (None, None), "clip+l2": (DECAY, LIMIT)}
 
 
 @dataclass(frozen=True)

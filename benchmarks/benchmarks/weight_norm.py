@@ -1,4 +1,4 @@
-"""A step of Momentum on weight-normed arrays in plain NumPy, as one writes it without nbopt."""
+"""A step of Momentum on weight-normed parameters, and the plain NumPy loop that does the same step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,51 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import nbopt as nb
+
+from .common import DECAY, MOMENTUM, RATE
+
+# name: (parameters, shape of each)
+NORMED = {
+    "1x512x512": (1, (512, 512)),
+    "1x256x256x3x3": (1, (256, 256, 3, 3)),
+    "100x64x64": (100, (64, 64)),
+}
+DIMS = [0, 1, None]
+
+
+def limit(layout: str) -> float:
+    """Return a limit of the global norm that leaves about a tenth of it."""
+    count, shape = NORMED[layout]
+    return 0.1 * math.sqrt(count * math.prod(shape))
+
+
+def arrays(layout: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights and dL/dw, the same on every call."""
+    count, shape = NORMED[layout]
+    values, grads = np.random.default_rng(0).standard_normal((2, count, *shape)).astype("float32")
+    return values, grads
+
+
+def nbopt_weight_norm(layout: str, dim: int | None) -> nb.optimizer.Momentum:
+    """Momentum with clip and L2 over a buffer of this layout, with its gradients written."""
+    values, grads = arrays(layout)
+    params = nb.ParameterBuffer(dtype="float32")
+    for i, value in enumerate(values):
+        attr = nb.WeightNormParamAttr(dim=dim)
+        params.create_parameter(value.shape, name=f"p{i}", attr=attr).set_value(value)
+    params.set_grads({f"p{i}": grad for i, grad in enumerate(grads)})
+    clip = nb.ClipGradByGlobalNorm(limit(layout))
+    return nb.optimizer.Momentum(RATE, MOMENTUM, parameters=params, weight_decay=DECAY, grad_clip=clip)
+
+
+def numpy_weight_norm(layout: str, dim: int | None) -> NumPyWeightNorm:
+    settings = {"rate": RATE, "momentum": MOMENTUM, "decay": DECAY, "limit": limit(layout)}
+    return NumPyWeightNorm(*arrays(layout), dim, **settings)
+
 
 class NumPyWeightNorm:
-    """Moves v and g of ``w = g * v / |v|`` in place; backward, clip, L2, Momentum, and w again.
+    """The loop that one writes without nbopt: v and g of ``w = g * v / |v|`` move in place.
 
     Parameters
     ----------
