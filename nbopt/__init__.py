@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nbopt import errors, initializer, optimizer, regularizer
+    from nbopt import compat, errors, initializer, optimizer, regularizer
     from nbopt.attr import ParamAttr, WeightNormParamAttr
     from nbopt.buffer import ParameterBuffer
     from nbopt.clip import (
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nbopt.norms import norm
     from nbopt.optimizer import Optimizer
     from nbopt.parameter import Parameter
+    from nbopt.weightnorm import weight_norm, weight_norm_backward
 
 __all__ = [
     "ClipGradByGlobalNorm",
@@ -38,11 +39,14 @@ __all__ = [
     "WeightNormParamAttr",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "compat",
     "errors",
     "initializer",
     "norm",
     "optimizer",
     "regularizer",
+    "weight_norm",
+    "weight_norm_backward",
 ]
 
 _HOMES = {
@@ -58,6 +62,8 @@ _HOMES = {
     "clip_grad_norm_": "clip",
     "clip_grad_value_": "clip",
     "norm": "norms",
+    "weight_norm": "weightnorm",
+    "weight_norm_backward": "weightnorm",
 }
 
 

@@ -139,9 +139,26 @@ class WeightNormParamAttr(ParamAttr):
 
     Examples
     --------
+    One norm over the weight of a layer with 1,000 units, every attribute given:
+
     >>> import nbopt as nb
-    >>> nb.WeightNormParamAttr(dim=0).do_model_average
-    False
+    >>> attr = nb.WeightNormParamAttr(
+    ...     dim=None,
+    ...     name="weight_norm_param",
+    ...     initializer=nb.initializer.Constant(1.0),
+    ...     learning_rate=1.0,
+    ...     regularizer=nb.regularizer.L2Decay(0.1),
+    ...     trainable=True,
+    ...     do_model_average=False,
+    ...     need_clip=True,
+    ... )
+    >>> params = nb.ParameterBuffer()
+    >>> w = params.create_parameter([1024, 1000], attr=attr)
+    >>> w.weight_v, w.weight_g
+    (Parameter('weight_norm_param_v', shape=(1024, 1000), float32),
+     Parameter('weight_norm_param_g', shape=(1, 1), float32))
+    >>> w.weight_g.value
+    array([[1011.9289]], dtype=float32)
     """
 
     dim: int | None

@@ -91,7 +91,7 @@ def test_kernels_know_nothing_of_the_rest(path):
 
 
 LOW_ROOMS = ["parameter", "buffer", "layout", "clip", "attr", "errors", "regularizer", "initializer", "norms"]
-LOW_ROOMS += ["storage", "naming", "policy", "collection", "vectors", "summary", "_validation"]
+LOW_ROOMS += ["weightnorm", "storage", "naming", "policy", "collection", "vectors", "summary", "_validation"]
 
 
 @pytest.mark.parametrize("path", [PACKAGE / f"{name}.py" for name in LOW_ROOMS], **ids)

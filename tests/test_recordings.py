@@ -53,12 +53,14 @@ DIFFERENT = [
 CLIPS = ["clip_tables"]
 
 # (family, optimizer) of what is played elsewhere, or by parts of nbopt that are still to come.
-ELSEWHERE = {("initializers", None): "test_initializer.py"}
+ELSEWHERE = {
+    ("initializers", None): "test_initializer.py",
+    ("weight_norm", "Momentum"): "compat/test_paddle.py",
+    ("jittor_weight_norm", None): "compat/test_jittor.py",
+}
 LATER = {
     ("optimizer", "Adam"),
     ("optimizer", "AdamW"),
-    ("weight_norm", "Momentum"),  # wn_dygraph_*: compat.paddle
-    ("jittor_weight_norm", None),
     ("model_average", "Momentum"),
     ("lr_tables", None),
 }
