@@ -22,7 +22,16 @@ _ROOT = {"error_model": "numpy", "nogil": True}
 # What only the root calls needs no entry from Python.
 _INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Products of float32 are exact in float64, so contraction changes no bit of these sums (contract N3).
-_CONTRACTED = frozenset({reduce.square_sum, reduce.product_sums, reduce.add_squares, reduce.add_products})
+_CONTRACTED = frozenset(
+    {
+        reduce.add_products,
+        reduce.add_squares,
+        reduce.product_sums,
+        reduce.short_products,
+        reduce.short_squares,
+        reduce.square_sum,
+    }
+)
 _THREADED = frozenset({step.reduce_all, step.update_all, step.compose_all})
 # Called, not inlined: a call costs nothing beside their work, and inlining compiles them at every level.
 _CALLED = frozenset(
@@ -35,8 +44,6 @@ _CALLED = frozenset(
         late.update_columns,
         late.update_piece,
         late.update_tile,
-        reduce.fold_few,
-        reduce.fold_lanes,
         reduce.product_sums,
         reduce.slice_products,
         reduce.slice_squares,

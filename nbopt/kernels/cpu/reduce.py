@@ -49,15 +49,20 @@ from nbopt.kernels.tables import (
 
 NORMED = True
 QUADS = LANES // 4
-FEW = LANES // 2  # elements of a short sum, whose other lanes are not visited
+# Elements of an array that stays in cache between steps. There, two rows at a time are 1.3 to 1.6 times as
+# fast, for the sums are stored half as often; from memory they are slower, for one stream becomes two.
+IN_CACHE = 2**20
 
 
-def fold_quads(lanes, quads):
-    """Sum of the lanes of some quads, a power of two of them: inside each quad, then by halves."""
-    sums = stack(QUADS)
-    for q in range(quads):
-        sums[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3])
-    half = quads // 2
+def clear_sums(sums, size):
+    """Fill with zeros."""
+    for i in range(size):
+        sums[i] = 0.0
+
+
+def fold_halves(sums):
+    """Sum of the quads, by halves."""
+    half = QUADS // 2
     while half > 0:
         for q in range(half):
             sums[q] += sums[q + half]
@@ -66,46 +71,81 @@ def fold_quads(lanes, quads):
 
 
 def fold_lanes(lanes):
-    """Sum of all lanes."""
-    return fold_quads(lanes, QUADS)
+    """Sum of the lanes: inside each quad, then by halves."""
+    sums = stack(QUADS)
+    for q in range(QUADS):
+        sums[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3])
+    return fold_halves(sums)
 
 
-def fold_few(lanes):
-    """The same where all but the first FEW lanes are 0."""
-    return fold_quads(lanes, FEW // 4)
+def short_squares(x):
+    """Sum of squares of at most one element per lane, without the lanes."""
+    sums, whole = stack(QUADS), x.size // 4
+    clear_sums(sums, QUADS)
+    for q in range(whole):
+        a, b = np.float64(x[4 * q]), np.float64(x[4 * q + 1])
+        e, f = np.float64(x[4 * q + 2]), np.float64(x[4 * q + 3])
+        sums[q] = (a * a + e * e) + (b * b + f * f)
+    if 4 * whole < x.size:
+        a = np.float64(x[4 * whole])
+        b = np.float64(x[4 * whole + 1]) if 4 * whole + 1 < x.size else 0.0
+        e = np.float64(x[4 * whole + 2]) if 4 * whole + 2 < x.size else 0.0
+        sums[whole] = (a * a + e * e) + b * b
+    return fold_halves(sums)
+
+
+def short_products(x, y):
+    """Sums of x*x, x*y, y*y of at most one element per lane, without the lanes."""
+    xx, xy, yy, whole = stack(QUADS), stack(QUADS), stack(QUADS), x.size // 4
+    clear_sums(xx, QUADS)
+    clear_sums(xy, QUADS)
+    clear_sums(yy, QUADS)
+    for q in range(whole):
+        a, b = np.float64(x[4 * q]), np.float64(x[4 * q + 1])
+        e, f = np.float64(x[4 * q + 2]), np.float64(x[4 * q + 3])
+        g, h = np.float64(y[4 * q]), np.float64(y[4 * q + 1])
+        m, n = np.float64(y[4 * q + 2]), np.float64(y[4 * q + 3])
+        xx[q] = (a * a + e * e) + (b * b + f * f)
+        xy[q] = (a * g + e * m) + (b * h + f * n)
+        yy[q] = (g * g + m * m) + (h * h + n * n)
+    if 4 * whole < x.size:
+        a, g = np.float64(x[4 * whole]), np.float64(y[4 * whole])
+        b, h, e, m = 0.0, 0.0, 0.0, 0.0
+        if 4 * whole + 1 < x.size:
+            b, h = np.float64(x[4 * whole + 1]), np.float64(y[4 * whole + 1])
+        if 4 * whole + 2 < x.size:
+            e, m = np.float64(x[4 * whole + 2]), np.float64(y[4 * whole + 2])
+        xx[whole] = (a * a + e * e) + b * b
+        xy[whole] = (a * g + e * m) + b * h
+        yy[whole] = (g * g + m * m) + h * h
+    # A lane that starts from +0 is never -0.
+    return fold_halves(xx), fold_halves(xy) + 0.0, fold_halves(yy)
 
 
 def square_sum(x, start, size):
     """Sum of squares of at most one block."""
-    lanes = stack(LANES)
     block = x[start : start + size]
-    if size <= FEW:
-        for lane in range(size):
-            value = np.float64(block[lane])
-            lanes[lane] = value * value
-        for lane in range(size, FEW):
-            lanes[lane] = 0.0
-        return fold_few(lanes)
-    for lane in range(LANES):
-        lanes[lane] = 0.0
+    if size <= LANES:
+        return short_squares(block)
+    lanes = stack(LANES)
+    clear_sums(lanes, LANES)
     whole = size // LANES
     for r in range(whole):
         row = block[r * LANES : (r + 1) * LANES]
         for lane in range(LANES):
-            value = np.float64(row[lane])
-            lanes[lane] += value * value
+            a = np.float64(row[lane])
+            lanes[lane] += a * a
     rest = block[whole * LANES :]
     for lane in range(rest.size):
-        value = np.float64(rest[lane])
-        lanes[lane] += value * value
+        a = np.float64(rest[lane])
+        lanes[lane] += a * a
     return fold_lanes(lanes)
 
 
 def scaled_square_sum(x, start, size, scale):
     """The same over x times an exact power of two."""
     lanes = stack(LANES)
-    for lane in range(LANES):
-        lanes[lane] = 0.0
+    clear_sums(lanes, LANES)
     block = x[start : start + size]
     for i in range(size):
         value = np.float64(block[i]) * scale
@@ -144,39 +184,37 @@ bin_sums = bins_of_single  # binding chooses by dtype
 
 def product_sums(v, v_start, d, d_start, size):
     """Sums of v*v, v*d, d*d of at most one block."""
-    vv, vd, dd = stack(LANES), stack(LANES), stack(LANES)
     first = v[v_start : v_start + size]
     second = d[d_start : d_start + size]
-    if size <= FEW:
-        for lane in range(size):
-            a = np.float64(first[lane])
-            b = np.float64(second[lane])
-            vv[lane] = a * a
-            vd[lane] = a * b + 0.0  # never -0, as in the sums below
-            dd[lane] = b * b
-        for lane in range(size, FEW):
-            vv[lane] = 0.0
-            vd[lane] = 0.0
-            dd[lane] = 0.0
-        return fold_few(vv), fold_few(vd), fold_few(dd)
-    for lane in range(LANES):
-        vv[lane] = 0.0
-        vd[lane] = 0.0
-        dd[lane] = 0.0
-    for r in range((size + LANES - 1) // LANES):
+    vv, vd, dd = stack(LANES), stack(LANES), stack(LANES)
+    clear_sums(vv, LANES)
+    clear_sums(vd, LANES)
+    clear_sums(dd, LANES)
+    pairs = size // (2 * LANES) if v.size <= IN_CACHE else 0
+    for r in range(pairs):
+        one = first[2 * r * LANES : 2 * (r + 1) * LANES]
+        two = second[2 * r * LANES : 2 * (r + 1) * LANES]
+        for lane in range(LANES):
+            a, e = np.float64(one[lane]), np.float64(two[lane])
+            b, f = np.float64(one[LANES + lane]), np.float64(two[LANES + lane])
+            vv[lane] = (vv[lane] + a * a) + b * b
+            vd[lane] = (vd[lane] + a * e) + b * f
+            dd[lane] = (dd[lane] + e * e) + f * f
+    for r in range(2 * pairs, (size + LANES - 1) // LANES):
         one = first[r * LANES : (r + 1) * LANES]
         two = second[r * LANES : (r + 1) * LANES]
         for lane in range(one.size):
-            a = np.float64(one[lane])
-            b = np.float64(two[lane])
+            a, e = np.float64(one[lane]), np.float64(two[lane])
             vv[lane] += a * a
-            vd[lane] += a * b
-            dd[lane] += b * b
+            vd[lane] += a * e
+            dd[lane] += e * e
     return fold_lanes(vv), fold_lanes(vd), fold_lanes(dd)
 
 
 def slice_products(v, v_start, d, d_start, size):
     """Sums of v*v, v*d, d*d of a contiguous slice of any size: blocks in a pairwise tree."""
+    if size <= LANES:
+        return short_products(v[v_start : v_start + size], d[d_start : d_start + size])
     if size <= BLOCK:
         return product_sums(v, v_start, d, d_start, size)
     vv, vd, dd = stack(LEVELS), stack(LEVELS), stack(LEVELS)
@@ -203,12 +241,6 @@ def slice_squares(v, start, size):
         vv[depth] = square_sum(v, start + at, min(BLOCK, size - at))
         depth = close_subtrees(vv, depth + 1, at // BLOCK + 1, at + BLOCK >= size)
     return vv[0]
-
-
-def clear_sums(sums, width):
-    """Fill with zeros."""
-    for c in range(width):
-        sums[c] = 0.0
 
 
 def add_squares(sums, v, start, columns, rows, width):
