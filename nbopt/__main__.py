@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 import nbopt as nb
@@ -37,9 +38,11 @@ def demo(parser: argparse.ArgumentParser) -> Work:
     The 1,797 images come with scikit-learn; nothing is downloaded. A network of two hidden layers,
     its gradients written by hand in NumPy, learns from four fifths of them: nesterov momentum, L2
     decay and a global-norm clip on the weights; biases are neither decayed nor clipped and learn at
-    twice the rate. The last lines on standard output are the accuracy on the held-out fifth, the
+    twice the rate. Under --weight-norm the weights of the hidden layers are composed of direction and
+    length. The last lines on standard output are the accuracy on the held-out fifth, the
     fingerprint of the trained parameters and the path of the picture. The same options give the
-    same fingerprint on every run, for any number of Numba threads.
+    same fingerprint on every run, for any number of Numba threads. --compare trains without and with
+    weight norm on the same data from the same start, prints both results and draws both curves.
 
     The first run compiles the kernels, which takes some seconds; later ones find them on disk.
     Needs the extra "demo": pip install "nbopt[demo]".
@@ -48,6 +51,9 @@ def demo(parser: argparse.ArgumentParser) -> Work:
     add("--epochs", type=int, default=40, metavar="N", help="passes over the images (default: 40)")
     add("--batch-size", type=int, default=32, metavar="N", help="images per step (default: 32)")
     add("--seed", type=int, default=0, metavar="N", help="of parameters and order (default: 0)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--weight-norm", action="store_true", help="weight norm on the hidden layers")
+    kind.add_argument("--compare", action="store_true", help="train without and with it, side by side")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--output",
@@ -59,14 +65,21 @@ def demo(parser: argparse.ArgumentParser) -> Work:
     add("--quiet", action="store_true", help="only the last lines: no summary, no progress bar")
 
     def work(args: argparse.Namespace) -> int:
-        from nbopt.demo import draw, picture_path, run
+        from nbopt.demo import compare, draw, draw_comparison, picture_path, run
 
         path = None if args.no_picture else picture_path(args.output)
-        result = run(args.epochs, args.batch_size, args.seed, quiet=args.quiet)
-        print(f"test accuracy: {result.accuracy:.4f}")
-        print(f"fingerprint: {result.fingerprint}")
+        setting = (args.epochs, args.batch_size, args.seed)
+        if args.compare:
+            both = compare(*setting, quiet=args.quiet)
+            print(both)
+            paint = partial(draw_comparison, both)
+        else:
+            result = run(*setting, weight_norm=args.weight_norm, quiet=args.quiet)
+            print(f"test accuracy: {result.accuracy:.4f}")
+            print(f"fingerprint: {result.fingerprint}")
+            paint = partial(draw, result)
         if path is not None:
-            draw(result, path)
+            paint(path)
             print(f"picture: {path}")
         return 0
 
