@@ -1,10 +1,8 @@
-"""The demonstration and the command line around it, as a user runs them."""
+"""The demonstration from Python: network, training and pictures, without and with weight norm."""
 
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,32 +11,10 @@ import pytest
 
 import nbopt as nb
 from nbopt import demo
-from nbopt.__main__ import main
+from nbopt.demo import pictures, training
 
 for package in ("sklearn", "tqdm", "matplotlib", "threadpoolctl"):
     pytest.importorskip(package)
-
-ROOT = Path(nb.__file__).resolve().parents[1]
-
-
-def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with the package in reach, and return its output and status."""
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def fields(text: str) -> dict[str, str]:
-    """Return the `name: value` lines at the end of the demo's standard output."""
-    keys = ("test accuracy", "fingerprint", "picture")
-    pairs = (line.partition(": ") for line in text.splitlines())
-    return {key: value for key, _, value in pairs if key in keys}
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +22,24 @@ def short() -> demo.DemoResult:
     return demo.run(epochs=3, quiet=True)
 
 
-def test_default_run_reads_the_held_out_fifth() -> None:
-    result = demo.run(quiet=True)
+@pytest.fixture(scope="module")
+def both() -> demo.Comparison:
+    return demo.compare(epochs=3, quiet=True)
+
+
+either = pytest.mark.parametrize("weight_norm", [False, True], ids=["plain", "weight norm"])
+
+
+def image(path: Path) -> np.ndarray:
+    """The pixels of a picture in eight bits."""
+    from matplotlib.image import imread
+
+    return np.rint(255 * imread(path)[..., :3]).astype(np.uint8)
+
+
+@either
+def test_default_run_reads_the_held_out_fifth(weight_norm: bool) -> None:
+    result = demo.run(weight_norm=weight_norm, quiet=True)
     assert result.accuracy >= 0.97
     assert result.history.train_accuracy[-1] >= 0.99
 
@@ -84,31 +76,101 @@ def test_biases_have_their_own_policy(short: demo.DemoResult) -> None:
         assert (parameter.regularizer == nb.regularizer.L2Decay(0.0)) is bias
 
 
-def test_hand_written_gradients_are_right() -> None:
+@either
+def test_hand_written_gradients_are_right(weight_norm: bool) -> None:
     params = nb.ParameterBuffer(dtype="float64", seed=3)
-    network = demo.Network(params, widths=(5, 7, 6, 4))
+    network = demo.Network(params, widths=(5, 7, 6, 4), weight_norm=weight_norm)
     rng = np.random.default_rng(1)
     images, labels = rng.normal(size=(9, 5)), rng.integers(0, 4, size=9)
     for bias in network.biases:  # away from the kink of ReLU, where a dead row would sit
         bias.value[:] = rng.normal(scale=0.3, size=bias.shape)
     loss = network.backward(network.forward(images), labels)
     assert loss == pytest.approx(network.evaluate(images, labels)[0], rel=1e-12)
-    for name, parameter in params.items():
-        for index in np.ndindex(parameter.shape):
-            numeric, kept, h = 0.0, parameter.value[index], 1e-6
+    parts = [q for p in params.values() for q in ((p.weight_v, p.weight_g) if p.weight_v else (p,))]
+    assert len(parts) == (8 if weight_norm else 6)
+    for part in parts:
+        kept, h = part.numpy(), 1e-6
+        for index in np.ndindex(part.shape):
+            numeric = 0.0
             for sign in (1.0, -1.0):
-                parameter.value[index] = kept + sign * h
+                moved = kept.copy()
+                moved[index] += sign * h
+                part.set_value(moved)
                 numeric += sign * network.evaluate(images, labels)[0] / (2.0 * h)
-            parameter.value[index] = kept
-            assert parameter.grad[index] == pytest.approx(numeric, rel=1e-5, abs=1e-8), (
-                name,
-                index,
-            )
+            part.set_value(kept)
+            assert part.grad[index] == pytest.approx(numeric, rel=1e-5, abs=1e-8), (part.name, index)
+
+
+def test_weight_norm_is_on_the_hidden_layers_alone() -> None:
+    plain, normalized = (nb.ParameterBuffer(seed=0) for _ in range(2))
+    demo.Network(plain)
+    demo.Network(normalized, weight_norm=True)
+    assert list(plain) == list(normalized)
+    kinds = [row.kind for row in normalized.summary().rows]
+    assert kinds == ["weight norm, dim=1", "plain", "weight norm, dim=1", "plain", "plain", "plain"]
+    assert [normalized[f"fc{i}.weight"].weight_g.shape for i in (1, 2)] == [(1, 128), (1, 64)]
+    for name, parameter in normalized.items():  # both start from what the initializer draws
+        np.testing.assert_allclose(parameter.numpy(), plain[name].numpy(), rtol=1e-6)
+
+
+def test_decay_is_the_same_with_and_without_weight_norm() -> None:
+    """Without gradients the decay is all that moves a weight."""
+    moved = []
+    for weight_norm in (False, True):
+        params = nb.ParameterBuffer(seed=0)
+        demo.Network(params, weight_norm=weight_norm)
+        before = params.numpy()
+        nb.optimizer.Momentum(0.1, 0.9, parameters=params, weight_decay=0.5).step()
+        moved.append({name: after - before[name] for name, after in params.numpy().items()})
+    assert np.abs(moved[0]["fc1.weight"]).max() > 0.01
+    for name, change in moved[0].items():
+        np.testing.assert_allclose(moved[1][name], change, atol=1e-6)
+
+
+@either
+def test_history_holds_the_norm_that_the_clip_limits(weight_norm: bool) -> None:
+    result = demo.run(epochs=1, batch_size=1437, weight_norm=weight_norm, quiet=True)
+    (norm,) = result.history.weight_grad_norm
+    moved = ("fc1.weight_v", "fc2.weight_g", "fc3.weight") if weight_norm else ("fc1.weight", "fc3.weight")
+    factors = {name: result.opt.clip_coefficients[name] for name in (*moved, "fc1.bias")}
+    assert factors.pop("fc1.bias") == 1.0
+    assert max(factors.values()) < 0.8
+    assert list(factors.values()) == pytest.approx([1.0 / norm] * len(moved), rel=1e-5)
 
 
 def test_same_seed_same_bits_other_seed_others(short: demo.DemoResult) -> None:
     assert demo.run(epochs=3, quiet=True).fingerprint == short.fingerprint
     assert demo.run(epochs=3, seed=1, quiet=True).fingerprint != short.fingerprint
+
+
+def test_comparison_is_of_the_two_runs(both: demo.Comparison, short: demo.DemoResult) -> None:
+    normalized = demo.run(epochs=3, weight_norm=True, quiet=True)
+    for one, alone in ((both.plain, short), (both.weight_norm, normalized)):
+        assert one.fingerprint == alone.fingerprint
+        np.testing.assert_array_equal(one.history.test_loss, alone.history.test_loss)
+    assert both.plain.fingerprint != both.weight_norm.fingerprint
+
+
+def test_comparison_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(training, "run", lambda *arguments, **options: calls.append((arguments, options)))
+    demo.compare(2, 50, 7, quiet=True)
+    assert calls == [
+        ((2, 50, 7), {"weight_norm": weight_norm, "quiet": True}) for weight_norm in (False, True)
+    ]
+
+
+def test_comparison_is_a_table_of_two_columns(both: demo.Comparison) -> None:
+    histories = (both.plain.history, both.weight_norm.history)
+    lines = str(both).splitlines()
+    assert max(map(len, lines)) == 80
+    assert [(line[:14].rstrip(), line[14:48].rstrip(), line[48:]) for line in lines] == [
+        ("", "plain", "weight norm"),
+        ("training loss", *(f"{h.train_loss[-1]:.4f}" for h in histories)),
+        ("test loss", *(f"{h.test_loss[-1]:.4f}" for h in histories)),
+        ("test accuracy", *(f"{h.test_accuracy[-1]:.4f}" for h in histories)),
+        ("fingerprint", both.plain.fingerprint, both.weight_norm.fingerprint),
+    ]
 
 
 def test_blas_threads_are_given_back() -> None:
@@ -135,189 +197,79 @@ def test_quiet_says_nothing_and_loud_shows_table_and_bar(capfd: pytest.CaptureFi
     assert "loss=" in err
 
 
-def test_picture_does_not_touch_the_users_backend(
-    short: demo.DemoResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_table_is_shown_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Compiling takes a while on the first run; by then something is to be read."""
+
+    def stop(opt: nb.optimizer.Momentum) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nb.optimizer.Momentum, "compile", stop)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(epochs=1, weight_norm=True)
+    told = capsys.readouterr()
+    assert "fc1.weight" in told.out
+    assert "compiling" in told.err
+
+
+def test_bar_says_what_is_trained(capfd: pytest.CaptureFixture[str]) -> None:
+    demo.compare(epochs=1)
+    out, err = capfd.readouterr()
+    assert out.count("fc1.weight") == 2
+    assert err.index("training:") < err.index("training with weight norm:")
+
+
+def test_pictures_do_not_touch_the_users_backend(
+    both: demo.Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
-    demo.draw(short, tmp_path / "a.png")
+    demo.draw(both.plain, tmp_path / "a.png")
+    demo.draw_comparison(both, tmp_path / "b.png")
     assert "matplotlib.pyplot" not in sys.modules
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("epochs", [1, 9])  # with markers, and without
+def test_comparison_draws_both_runs_in_both_panels(epochs: int, tmp_path: Path) -> None:
+    both = demo.compare(epochs=epochs, batch_size=700, quiet=True)
+    demo.draw_comparison(both, tmp_path / "both.png")
+    picture = image(tmp_path / "both.png")
+    assert picture.shape == (585, 1170, 3)
+    for panel in np.array_split(picture[:500], 2, axis=1):  # above the legend
+        for color in (pictures.BLUE, pictures.ORANGE):
+            rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+            assert np.all(panel == rgb, axis=-1).sum() > 10
+
+
+def test_comparison_is_drawn_over_steps(both: demo.Comparison, tmp_path: Path) -> None:
+    seen = {}
+
+    def panels(count: int) -> tuple[object, object]:
+        figure, axes = made(count)
+        seen["axes"] = axes
+        return figure, axes
+
+    made = pictures._panels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "_panels", panels)
+        demo.draw_comparison(both, tmp_path / "both.png")
+    loss, accuracy = seen["axes"]
+    for axes, scale, name in ((loss, 1, "loss"), (accuracy, 100, "accuracy")):
+        assert axes.get_xlabel() == "step"
+        lines = {line.get_label(): line for line in axes.lines}
+        for kind, result in (("plain", both.plain), ("weight norm", both.weight_norm)):
+            for label, part in (("training", "train"), ("held out", "test")):
+                x, y = lines.pop(f"{kind}, {label}").get_data()
+                assert x.tolist() == [45, 90, 135]
+                np.testing.assert_array_equal(y, scale * getattr(result.history, f"{part}_{name}"))
+        assert lines == {}
 
 
 @pytest.mark.parametrize("batch_size", [1000, 1437])
 def test_batches_that_leave_a_rest_or_are_everything(batch_size: int) -> None:
     result = demo.run(epochs=1, batch_size=batch_size, quiet=True)
     assert len(result.history.grad_norm) == math.ceil(1437 / batch_size)
-
-
-def test_command_line(tmp_path: Path) -> None:
-    done = python("-m", "nbopt", "demo", "--epochs", "2", "--output", "tmp.png", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "2/2" in done.stderr
-    assert "fc2.weight" in done.stdout
-    told = fields(done.stdout)
-    assert 0.9 < float(told["test accuracy"]) <= 1.0
-    assert len(told["fingerprint"]) >= 16
-    assert told["picture"] == "tmp.png"
-    from matplotlib.image import imread
-
-    picture = imread(tmp_path / "tmp.png")
-    assert picture.shape[0] > 400
-    assert picture.shape[1] > 1200
-    for panel in np.array_split(picture, 3, axis=1):
-        assert len(np.unique(panel.reshape(-1, panel.shape[-1]), axis=0)) > 50
-
-
-def test_command_line_fingerprint_is_the_same_for_any_number_of_threads(tmp_path: Path) -> None:
-    command = ("-m", "nbopt", "demo", "--epochs", "2", "--no-picture", "--quiet")
-    told = []
-    for threads in ("1", "2", "2"):
-        environment = dict.fromkeys(("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        done = python(*command, cwd=tmp_path, **environment)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        told.append(done.stdout)
-    assert set(fields(told[0])) == {"test accuracy", "fingerprint"}
-    assert told[0] == told[1] == told[2]
-    assert list(tmp_path.iterdir()) == []
-    assert demo.run(epochs=2, quiet=True).fingerprint == fields(told[0])["fingerprint"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "COMMAND"),
-        (["nonsense"], "nonsense"),
-        (["demo", "--epochs", "0"], "epochs must be >= 1, got 0"),
-        (["demo", "--epochs", "many"], "'many'"),
-        (["demo", "--epochs"], "--epochs"),
-        (["demo", "--batch-size", "-3"], "batch size must be >= 1, got -3"),
-        (["demo", "--batch-size", "1438"], "<= 1437"),
-        (["demo", "--seed", "-1"], "seed must be >= 0, got -1"),
-        (["demo", "--output", "missing/x.png"], "no folder missing"),
-        (["demo", "--output", "picture.txt"], ".png"),
-        (["demo", "--output", "folder.png"], "is a folder"),
-        (["demo", "--output", "x.png", "--no-picture"], "not allowed with"),
-        (["demo", "--epoch", "1"], "--epoch"),
-        (["demo", "--colour", "red"], "--colour"),
-    ],
-)
-def test_mistakes_get_one_line_and_status_2(
-    arguments: list[str],
-    words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder.png").mkdir()
-    try:
-        status: object = main(arguments)
-    except SystemExit as exit_:
-        status = exit_.code
-    out, err = capsys.readouterr()
-    assert status == 2
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("python -m nbopt")
-    assert words in err
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
-
-
-def test_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
-    done = python("-m", "nbopt", "demo", "--epochs", "0", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == ["python -m nbopt demo: error: epochs must be >= 1, got 0"]
-
-
-@pytest.mark.parametrize(
-    ("module", "package"),
-    [
-        ("sklearn", "scikit-learn"),
-        ("tqdm", "tqdm"),
-        ("matplotlib", "matplotlib"),
-        ("threadpoolctl", "threadpoolctl"),
-    ],
-)
-def test_missing_package_is_named_with_the_line_that_mends_it(
-    module: str, package: str, tmp_path: Path
-) -> None:
-    block = (
-        f"import sys; sys.modules[{module!r}] = None; from nbopt.__main__ import main; "
-        "sys.exit(main(['demo', '--epochs', '1']))"
-    )
-    done = python("-c", block, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"python -m nbopt demo: error: the demo needs {package}, which is not installed: "
-        'pip install "nbopt[demo]"\n'
-    )
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "full.png").symlink_to("/dev/full")
-    done = python("-m", "nbopt", "demo", "--epochs", "1", "--quiet", "--output", "full.png",
-                  cwd=tmp_path)  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "No space left" in done.stderr
-
-
-def test_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "run", interrupt)
-    assert main(["demo", "--no-picture"]) == 130
-    assert capsys.readouterr() == ("", "python -m nbopt demo: error: interrupted\n")
-
-
-def test_failure_that_is_no_mistake_is_one_line_and_status_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def diverge(*arguments: object, **options: object) -> None:
-        raise nb.errors.NonFiniteGradientError("gradient of 'fc1.weight' is not finite")
-
-    monkeypatch.setattr(demo, "run", diverge)
-    assert main(["demo", "--no-picture"]) == 1
-    assert "fc1.weight" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a shell pipe")
-def test_reader_that_goes_away_leaves_no_traceback(tmp_path: Path) -> None:
-    code = (
-        "import sys, subprocess; p = subprocess.Popen([sys.executable, '-m', 'nbopt', 'demo', "
-        "'--epochs', '1', '--no-picture', '--quiet'], stdout=subprocess.PIPE); "
-        "p.stdout.close(); sys.exit(p.wait())"
-    )
-    done = python("-c", code, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "")
-
-
-def test_help_is_worth_reading_and_costs_no_heavy_import(tmp_path: Path) -> None:
-    general = python("-m", "nbopt", "--help", cwd=tmp_path)
-    assert general.returncode == 0
-    assert "demo" in general.stdout
-    assert "Exit status" in general.stdout
-    code = (
-        "import sys\nfrom nbopt.__main__ import main\nimport nbopt.demo\n"
-        "try:\n    main(['demo', '--help'])\nexcept SystemExit as e:\n    assert e.code == 0\n"
-        "heavy = {'sklearn', 'matplotlib', 'tqdm', 'threadpoolctl'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    special = python("-c", code, cwd=tmp_path)
-    assert special.returncode == 0, special.stderr
-    for word in ("--epochs", "--batch-size", "--seed", "--output", "--no-picture", "--quiet"):
-        assert word in special.stdout
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--version"])
-    assert exit_.value.code == 0
-    assert capsys.readouterr().out == f"nbopt {nb.__version__}\n"

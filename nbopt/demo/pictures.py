@@ -83,7 +83,7 @@ def draw_comparison(both: Comparison, path: str | os.PathLike[str]) -> None:
     for name, result, color in (("plain", both.plain, BLUE), ("weight norm", both.weight_norm, ORANGE)):
         history = result.history
         steps = np.linspace(0, len(history.grad_norm), len(history.train_loss) + 1)[1:]  # ends of epochs
-        test = {"color": color, "marker": _marker(steps), "label": f"{name}, held out"}
+        test = {"color": color, "marker": _marker(steps), "markersize": 4, "label": f"{name}, held out"}
         train = {**test, "linestyle": "--", "linewidth": 1.0, "label": f"{name}, training"}
         loss.plot(steps, history.test_loss, **test)
         loss.plot(steps, history.train_loss, **train)
@@ -92,6 +92,7 @@ def draw_comparison(both: Comparison, path: str | os.PathLike[str]) -> None:
     loss.set(title="Loss", xlabel="step", ylabel="mean cross-entropy (nats)", yscale="log")
     accuracy.set(title="Accuracy", xlabel="step", ylabel="images read correctly (%)")
     for axes in (loss, accuracy):
+        axes.set_xlim(0, 1.03 * steps[-1])
         _tidy(axes)
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, format="png")

@@ -1,0 +1,108 @@
+"""The gallery: every program runs, and its page, output and picture are there and fit it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tests.kernels import ROOT
+
+for package in ("sklearn", "matplotlib"):
+    pytest.importorskip(package)
+
+GALLERY = ROOT / "docs" / "gallery"
+NAMES = sorted(path.stem for path in GALLERY.glob("*.py"))
+
+every_program = pytest.mark.parametrize("name", NAMES)
+
+
+def read(file: str) -> str:
+    return (GALLERY / file).read_text(encoding="utf-8")
+
+
+def form(output: str) -> list[str]:
+    """Return the words of an output, one number like another."""
+    return re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "0", output).split()
+
+
+def load(name: str) -> ModuleType:
+    """Import a program without running it."""
+    spec = importlib.util.spec_from_file_location(name, GALLERY / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_program_is_four_files_of_one_name() -> None:
+    assert NAMES
+    files = {path.name for path in GALLERY.iterdir() if path.is_file()}
+    assert files == {f"{name}.{kind}" for name in NAMES for kind in ("py", "rst", "txt", "png")} | {
+        "index.rst"
+    }
+
+
+def test_the_index_lists_every_page() -> None:
+    entries = read("index.rst").partition("toctree::")[2].partition("..")[0]
+    assert [line.strip() for line in entries.splitlines() if line.strip() and ":" not in line] == NAMES
+
+
+@every_program
+def test_a_page_shows_program_output_and_picture(name: str) -> None:
+    shown = re.findall(r"^\.\. (\w+):: (\S+)$", read(f"{name}.rst"), re.MULTILINE)
+    assert sorted(shown) == [
+        ("image", f"{name}.png"),
+        ("literalinclude", f"{name}.py"),
+        ("literalinclude", f"{name}.txt"),
+    ]
+
+
+@every_program
+def test_a_program_runs(name: str, tmp_path: Path) -> None:
+    """A short run, in a process and a folder of its own: no warnings, and what the page shows in form."""
+    from matplotlib.image import imread
+
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, str(GALLERY / f"{name}.py"), "--quick"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert form(done.stdout) == form(read(f"{name}.txt"))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.png"]
+    picture = imread(tmp_path / f"{name}.png")
+    assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 50
+    assert picture.shape == imread(GALLERY / f"{name}.png").shape
+
+
+# --- what the pages say ---------------------------------------------------------------------------
+
+
+def test_weight_norm_digits() -> None:
+    """Alike at the lower rate; at the higher one, weight norm alone converges."""
+    program = load("weight_norm_digits")
+    data = program.load()
+    low, high = (
+        {name: program.train(*data, rate, attr, epochs=20) for name, attr in program.ATTRS.items()}
+        for rate in program.RATES
+    )
+
+    def last(run: tuple[np.ndarray, float]) -> float:
+        return float(run[0][-44:].mean())
+
+    assert last(low["plain"]) < last(low["weight norm"]) < 0.01
+    assert last(high["weight norm"]) < 0.01 < 0.05 < last(high["plain"])
+    assert min(low["plain"][1], low["weight norm"][1], high["weight norm"][1]) > 0.97
