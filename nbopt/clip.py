@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nbopt._validation import as_flag, as_name, as_number, nearest
 from nbopt.errors import HyperparameterError, NonFiniteGradientError, ParameterError
-from nbopt.kernels import fold, scalars, tables
+from nbopt.kernels import scalars, tables, trees
 from nbopt.norms import square_bins
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _magnitude(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
     if not sums:
         return 0.0, 1.0
     bins = np.stack(sums, axis=1)
-    low, middle, high = (float(fold.pairwise(bins, b, 0, 1, len(sums))) for b in range(tables.BINS))
+    low, middle, high = (float(trees.pairwise(bins, b, 0, 1, len(sums))) for b in range(tables.BINS))
     mantissa, scale = scalars.magnitude_of(low, middle, high)
     return float(mantissa), float(scale)
 

@@ -92,25 +92,19 @@ def _lent(values: NDArray[Any]) -> NDArray[Any]:
     return lent
 
 
-def _work(shape: tuple[int, ...], dim: int | None) -> tuple[tuple[int, int, int], Any, Any]:
-    """Return (outer, slices, inner) and the work space of the sums."""
-    outer, slices, inner = as_slices(shape, dim)
-    partial = sums_of(outer, slices, inner)
-    return (outer, slices, inner), np.ones((5, slices)), np.empty((3, partial.parts * partial.width))
-
-
 def slice_sums(v: NDArray[Any], d: NDArray[Any], dim: int | None) -> NDArray[np.float64]:
     """Return the sums of v*v, v*d, d*d of each slice, and their powers of two: (5, slices)."""
     from nbopt.kernels.cpu import arrays, compile_array
 
-    cut, sums, tiles = _work(v.shape, dim)
-    if not v.size:
-        sums[:3] = 0.0
-    else:
+    cut = as_slices(v.shape, dim)
+    sums = np.ones((5, cut[1]))
+    sums[:3] = 0.0
+    if v.size:
+        partial = sums_of(*cut)
+        tiles = np.empty((3, partial.parts * partial.width))
         flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, d))
         compile_array(arrays.slice_sums, v.dtype)(*flat, *cut, sums, tiles)
-    result: NDArray[np.float64] = sums
-    return result
+    return sums
 
 
 def compose(v: NDArray[Any], g: NDArray[Any], dim: int | None) -> NDArray[Any]:
@@ -119,9 +113,9 @@ def compose(v: NDArray[Any], g: NDArray[Any], dim: int | None) -> NDArray[Any]:
 
     w = np.zeros(v.shape, v.dtype)
     if v.size:
-        cut, sums, tiles = _work(v.shape, dim)
+        sums, cut = slice_sums(v, v, dim), as_slices(v.shape, dim)
         flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, g))
-        compile_array(arrays.compose, v.dtype)(*flat, *cut, w.reshape(-1), sums, tiles)
+        compile_array(arrays.compose, v.dtype)(*flat, *cut, w.reshape(-1), sums)
     return w
 
 
@@ -133,9 +127,9 @@ def backward(
 
     dv, dg = np.zeros(v.shape, v.dtype), np.zeros(g.shape, g.dtype)
     if v.size:
-        cut, sums, tiles = _work(v.shape, dim)
+        sums, cut = slice_sums(v, d, dim), as_slices(v.shape, dim)
         flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, g, d))
-        compile_array(arrays.backward, v.dtype)(*flat, *cut, dv.reshape(-1), dg.reshape(-1), sums, tiles)
+        compile_array(arrays.backward, v.dtype)(*flat, *cut, dv.reshape(-1), dg.reshape(-1), sums)
     return dv, dg
 
 

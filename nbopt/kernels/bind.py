@@ -1,9 +1,9 @@
 """From plain functions to a compiled, cached kernel.
 
 A kernel is a tree of plain Python functions that call each other by their global names. Binding copies the
-tree: each function gets a namespace in which the functions it names are compiled, and in which some names
-(the rule, the constants of the storage dtype) are replaced. The root's name carries a fingerprint of
-everything reached, because Numba's disk cache sees neither globals, callees nor options.
+tree: most calls are inlined, each function that is left gets a namespace in which the functions it names are
+compiled, and some names (the rule, the constants of the storage dtype) are replaced. The root's name carries
+a fingerprint of everything reached, because Numba's disk cache sees neither globals, callees nor options.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import numba
@@ -22,6 +22,7 @@ import numpy as np
 
 import nbopt
 from nbopt.kernels import intrinsics, tables
+from nbopt.kernels.flatten import flatten, has_source
 from nbopt.kernels.rules import Rule
 from nbopt.kernels.scalars import ELEMENTWISE
 
@@ -47,6 +48,8 @@ class Binder:
         The storage dtype, taken by the numeric literals of element-wise formulas.
     options : str
         What else changes the code; part of the fingerprint.
+    called : collection of functions
+        What is compiled by itself; calls of other functions of the kernels are inlined.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class Binder:
         replacements: Mapping[str, Any],
         dtype: np.dtype[Any],
         options: str = "",
+        called: Container[Any] = (),
     ):
         self._lift = lift
+        self._called = called
         self._replacements = dict(replacements)
         self._dtype = dtype
         self._lifted: dict[tuple[int, bool], Any] = {}
@@ -71,19 +76,17 @@ class Binder:
 
     def _copy(self, template: types.FunctionType, elementwise: bool) -> types.FunctionType:
         """Bind one function; what an element-wise one calls is element-wise."""
+        elementwise = elementwise or _is_elementwise(template)
+        if not elementwise and _is_ours(template) and has_source(template):
+            return self._flat(template)
         code = template.__code__
-        elementwise = elementwise or template in _ELEMENTWISE or hasattr(template, "is_rule")
         if elementwise:
             code = storage_literals(code, self._dtype)
         self._record(template.__name__, template.__defaults__, *_code_texts(code))
         namespace = dict(template.__globals__)
-        # A name of the user's own means what it says.
-        ours = (template.__module__ or "").startswith("nbopt.kernels")
         for name in _global_names(code):
-            if ours and name in self._replacements:
-                namespace[name] = self._bound(name, self._replacements[name], elementwise)
-            elif name in namespace:
-                namespace[name] = self._bound(name, namespace[name], elementwise)
+            if name in namespace:
+                namespace[name] = self._bound(name, self._value(template, name), elementwise)
         cells = tuple(
             types.CellType(self._bound(name, cell.cell_contents, elementwise))
             for name, cell in zip(code.co_freevars, template.__closure__ or (), strict=True)
@@ -92,6 +95,35 @@ class Binder:
         copy = types.FunctionType(code, namespace, template.__name__, defaults, cells)
         copy.__module__ = template.__module__
         return copy
+
+    def _flat(self, template: types.FunctionType) -> types.FunctionType:
+        """Bind one function of the kernels, with most of what it calls inlined."""
+        values: dict[str, Any] = {}
+        known: dict[int, str] = {}
+
+        def resolve(function: types.FunctionType, name: str) -> tuple[Any, str]:
+            value = self._value(function, name)
+            unique = known.setdefault(id(value), f"{name}_{len(known)}_")
+            values[unique] = value
+            return value, unique
+
+        def is_inlined(function: types.FunctionType) -> bool:
+            kept = _is_elementwise(function) or function in self._called
+            return not kept and _is_ours(function) and has_source(function)
+
+        code = flatten(template, resolve, is_inlined)
+        self._record(template.__name__, *_code_texts(code))
+        used = [name for name in _global_names(code) if name in values]
+        namespace = {name: self._bound(name, values[name], False) for name in used}
+        copy = types.FunctionType(code, namespace, template.__name__)
+        copy.__module__ = template.__module__
+        return copy
+
+    def _value(self, function: types.FunctionType, name: str) -> Any:
+        """What a global name of a function stands for; one of the user's own means what it says."""
+        if name in self._replacements and _is_ours(function):
+            return self._replacements[name]
+        return function.__globals__[name]
 
     def _bound(self, name: str, value: Any, elementwise: bool) -> Any:
         """Compile a plain function, round a number of an element-wise one; record whatever it is."""
@@ -118,6 +150,14 @@ class Binder:
 
     def _record(self, *parts: Any) -> None:
         self._hash.update(repr(parts).encode())
+
+
+def _is_elementwise(function: types.FunctionType) -> bool:
+    return function in _ELEMENTWISE or hasattr(function, "is_rule")
+
+
+def _is_ours(function: types.FunctionType) -> bool:
+    return (function.__module__ or "").startswith("nbopt.kernels")
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -233,8 +273,10 @@ def adaptors(rule: Rule) -> dict[str, Function]:
         "COEFFICIENT_RULE": tables.COEFFICIENT_RULE,
         "GROUP_HYPER": tables.GROUP_HYPER,
     }
-    for lines in sources.values():
-        exec("\n".join(lines), namespace)
+    for name, lines in sources.items():
+        text = "\n".join(lines)
+        exec(text, namespace)
+        namespace[name].source = text
     return {name: namespace[name] for name in sources}
 
 

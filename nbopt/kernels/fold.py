@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import math
 
-from nbopt.kernels.intrinsics import elements, integers, reals, stack
+from nbopt.kernels.intrinsics import integers, reals
 from nbopt.kernels.scalars import (
+    BIN_FROM,
+    BIN_TO,
     SHRINK,
-    bin_square,
     clip_coefficient,
-    direction_norm,
-    inverse_norm,
     is_normal,
     magnitude_of,
-    power_for,
     rounded,
-    storage,
-    unscaled,
 )
+from nbopt.kernels.slices import fold_slices
 from nbopt.kernels.tables import (
     ATTRIBUTE_L1,
     ATTRIBUTE_L2,
@@ -33,7 +30,6 @@ from nbopt.kernels.tables import (
     ATTRIBUTE_TRAINABLE,
     ATTRIBUTES,
     BAD_SEGMENT,
-    BINS,
     CLIP_COEFFICIENT,
     CLIP_COUNT,
     CLIP_FIRST,
@@ -61,7 +57,6 @@ from nbopt.kernels.tables import (
     COEFFICIENTS,
     CONSECUTIVE,
     COUNTERS,
-    DERIVED_GRADIENT,
     GROUP_CLIP,
     GROUP_L1,
     GROUP_L2,
@@ -82,70 +77,24 @@ from nbopt.kernels.tables import (
     PARTIALS,
     RATES,
     REFUSED,
-    SEGMENT_DERIVED,
-    SEGMENT_FIRST_SLICE,
-    SEGMENT_INNER,
     SEGMENT_KIND,
-    SEGMENT_OUTER,
     SEGMENT_PARTIAL,
     SEGMENT_PARTIALS,
     SEGMENT_PARTNER,
-    SEGMENT_PARTS,
-    SEGMENT_SLICES,
-    SEGMENT_START,
-    SEGMENT_TILE,
-    SEGMENT_WIDTH,
     SEGMENTS,
     SKIPPED,
-    SLICE_ALPHA,
-    SLICE_BETA,
-    SLICE_DD,
-    SLICE_POWER_D,
-    SLICE_POWER_V,
-    SLICE_SLOPE,
-    SLICE_VD,
-    SLICE_VV,
-    SLICES,
     STATUS,
     STEPPED,
     STEPS,
-    TILES,
-    TRAINABLE,
     ZERO_SLICES,
 )
+from nbopt.kernels.trees import pairwise
 
-MIDDLE = 1
-LEVELS = 48  # of a pairwise tree: more than the logarithm of any number of blocks
-RUN = 32  # elements added one after the other in a rescued sum
-# Binding sets these: the exponent bins in use (float32 needs the middle one alone), and weight norm or none.
-BIN_FROM, BIN_TO = 0, BINS
-NORMED = True
+NORMED = True  # binding says whether a parameter has weight norm
 
 
 def prepare(tables, s, step, lr, group):
     """Write what the rule reads for segment `s`, in float64. Replaced at binding by the rule's own."""
-
-
-def pairwise(values, row, start, stride, count):
-    """Fold `count` values of a row, `stride` apart, into the first, by a pairwise tree; others are lost."""
-    while count > 1:
-        half = count // 2
-        for i in range(half):
-            pair = start + 2 * i * stride
-            values[row, start + i * stride] = values[row, pair] + values[row, pair + stride]
-        if count % 2:
-            values[row, start + half * stride] = values[row, start + (count - 1) * stride]
-        count = half + count % 2
-    return values[row, start] if count == 1 else 0.0
-
-
-def close_subtrees(sums, depth, blocks, last):
-    """Join the finished subtrees on top of the stack `sums`; the tree is the one of `pairwise`."""
-    while depth > 1 and (blocks % 2 == 0 or last):
-        depth -= 1
-        sums[depth - 1] += sums[depth]
-        blocks //= 2
-    return depth
 
 
 def is_moved(s, tables):
@@ -167,151 +116,6 @@ def is_measured(s, tables):
     group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
     clip = int(reals(tables, GROUPS)[group, GROUP_CLIP])
     return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
-
-
-def pairwise_rows(values, row, start, width, count):
-    """Fold `count` stretches of a row, `width` long and one after the other, as `pairwise` folds numbers."""
-    while count > 1:
-        half = count // 2
-        for c in range(start, start + width):
-            values[row, c] += values[row, c + width]
-        for i in range(1, half):
-            into, pair = start + i * width, start + 2 * i * width
-            for c in range(width):
-                values[row, into + c] = values[row, pair + c] + values[row, pair + width + c]
-        if count % 2:
-            into, last = start + half * width, start + (count - 1) * width
-            for c in range(width):
-                values[row, into + c] = values[row, last + c]
-        count = half + count % 2
-
-
-def fold_columns(quantities, tile, width, inner, parts, tiles):
-    """Fold partial sums over their parts, then over the `inner` columns of each slice, into its first."""
-    for q in range(quantities):
-        pairwise_rows(tiles, q, tile, width, parts)
-        if inner > 1:
-            for first in range(0, width, inner):
-                pairwise(tiles, q, tile + first, 1, inner)
-
-
-def scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d):
-    """Sums of v*v, v*d, d*d of one slice, over v and d times exact powers of two."""
-    vv, vd, dd = stack(LEVELS), stack(LEVELS), stack(LEVELS)
-    sums = stack(3)
-    depth, count = 0, 0
-    for q in range(3):
-        sums[q] = 0.0
-    for r in range(outer):
-        for i in range(inner):
-            a = float(v[v_start + r * step + i]) * power_v
-            e = float(d[d_start + r * step + i]) * power_d
-            sums[0] += a * a
-            sums[1] += a * e
-            sums[2] += e * e
-            count += 1
-            last = count == outer * inner
-            if count % RUN == 0 or last:
-                vv[depth] = sums[0]
-                vd[depth] = sums[1]
-                dd[depth] = sums[2]
-                runs = (count + RUN - 1) // RUN
-                close_subtrees(vv, depth + 1, runs, last)
-                close_subtrees(vd, depth + 1, runs, last)
-                depth = close_subtrees(dd, depth + 1, runs, last)
-                for q in range(3):
-                    sums[q] = 0.0
-    return vv[0], vd[0], dd[0]
-
-
-def rescued_products(vv, vd, dd, v, v_start, d, d_start, outer, step, inner):
-    """(vv, vd, dd, power_v, power_d): the sums of a slice, formed again where float64 squares are unsafe."""
-    if BIN_TO - BIN_FROM == 1:
-        return vv, vd, dd, 1.0, 1.0
-    power_v, power_d = power_for(vv), power_for(dd)
-    if power_v != 1.0 or power_d != 1.0:
-        vv, vd, dd = scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d)
-    return vv, vd, dd, power_v, power_d
-
-
-def form_slices(first, end, s, tables):
-    """Sums of some slices of a v to their scalars, and to the squares of dL/dv and dL/dg."""
-    segments, slices = integers(tables, SEGMENTS), reals(tables, SLICES)
-    partials = reals(tables, PARTIALS)
-    trainable = elements(tables, TRAINABLE, storage)
-    direction = elements(tables, DERIVED_GRADIENT, storage)
-    partner, inner = segments[s, SEGMENT_PARTNER], segments[s, SEGMENT_INNER]
-    columns = segments[s, SEGMENT_SLICES] * inner
-    begin, derived, outer = (
-        segments[s, SEGMENT_START],
-        segments[s, SEGMENT_DERIVED],
-        segments[s, SEGMENT_OUTER],
-    )
-    magnitudes = segments[partner, SEGMENT_START]
-    v_partial, g_partial = segments[s, SEGMENT_PARTIAL], segments[partner, SEGMENT_PARTIAL]
-    offset = segments[s, SEGMENT_FIRST_SLICE]
-    for k in range(first, end):
-        j = k - offset
-        vv, vd, dd, power_v, power_d = rescued_products(
-            slices[SLICE_VV, k],
-            slices[SLICE_VD, k],
-            slices[SLICE_DD, k],
-            trainable,
-            begin + j * inner,
-            direction,
-            derived + j * inner,
-            outer,
-            columns,
-            inner,
-        )
-        magnitude = float(trainable[magnitudes + j])
-        inverse = inverse_norm(vv)
-        alpha = magnitude * inverse
-        slope = vd * inverse
-        slices[SLICE_VV, k] = vv
-        slices[SLICE_DD, k] = dd
-        slices[SLICE_POWER_V, k] = power_v
-        slices[SLICE_POWER_D, k] = power_d
-        slices[SLICE_ALPHA, k] = alpha
-        slices[SLICE_BETA, k] = slope * inverse
-        slices[SLICE_SLOPE, k] = slope / power_d
-        norm, slope_norm = math.nan, math.nan
-        if math.isfinite(magnitude + vv + vd + dd):
-            norm = unscaled(direction_norm(alpha, dd, slope), power_v, power_d)
-            slope_norm = slope / power_d
-        write_square(norm, v_partial + j, partials)
-        write_square(slope_norm, g_partial + j, partials)
-
-
-def fold_slices(s, tables):
-    """Bring the slices of a v to their scalars where pass 1 left partial sums; count the zero ones."""
-    segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
-    attributes, counters = reals(tables, ATTRIBUTES), integers(tables, COUNTERS)
-    first, count = segments[s, SEGMENT_FIRST_SLICE], segments[s, SEGMENT_SLICES]
-    parts, width, tile = segments[s, SEGMENT_PARTS], segments[s, SEGMENT_WIDTH], segments[s, SEGMENT_TILE]
-    if parts > 0:
-        inner = width // count
-        fold_columns(3, tile, width, inner, parts, tiles)
-        for j in range(count):
-            for q in range(3):
-                slices[SLICE_VV + q, first + j] = tiles[q, tile + j * inner]
-        form_slices(first, first + count, s, tables)
-    written = False
-    for k in range(first, first + count):
-        if slices[SLICE_VV, k] == 0.0:
-            counters[0, ZERO_SLICES] += 1
-        written = written or slices[SLICE_DD, k] != 0.0
-    if written:
-        attributes[s, ATTRIBUTE_PRESENT] = 1.0
-        attributes[segments[s, SEGMENT_PARTNER], ATTRIBUTE_PRESENT] = 1.0
-
-
-def write_square(value, column, partials):
-    """Write the square of a number as a partial sum."""
-    if BIN_TO - BIN_FROM == 1:
-        partials[MIDDLE, column] = value * value
-    else:
-        partials[0, column], partials[1, column], partials[2, column] = bin_square(value)
 
 
 def fold_segment(s, measured, tables):

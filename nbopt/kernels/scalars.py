@@ -10,11 +10,15 @@ import math
 
 import numpy as np
 
+from nbopt.kernels.tables import BINS
+
 # Constants of the storage dtype; binding replaces them for float64 (see `storage_constants`).
 storage = np.float32
 SHRINK = 1.0 - 2.0**-22
 SMALLEST_NORMAL = 2.0**-126
 LARGEST = float(np.finfo(np.float32).max)
+# The exponent bins of a sum that are in use: the squares of float32 need the middle one alone.
+BIN_FROM, BIN_TO = 1, 2
 
 # Exact powers of two that bring a float64 square into range (contract N2).
 UP = 2.0**600
@@ -25,12 +29,14 @@ TINY = 2.0**-1022  # the smallest normal float64
 
 def storage_constants(dtype: np.dtype) -> dict[str, object]:
     """Return the constants above for one storage dtype, by name."""
-    info = np.finfo(dtype)
+    info, single = np.finfo(dtype), dtype == np.float32
     return {
         "storage": dtype.type,
-        "SHRINK": 1.0 - (2.0**-22 if dtype == np.float32 else 2.0**-44),
+        "SHRINK": 1.0 - (2.0**-22 if single else 2.0**-44),
         "SMALLEST_NORMAL": float(info.smallest_normal),
         "LARGEST": float(info.max),
+        "BIN_FROM": 1 if single else 0,
+        "BIN_TO": 2 if single else BINS,
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbopt.kernels import fold, scalars
+from nbopt.kernels import scalars, trees
 from nbopt.kernels import tables as t
 from nbopt.optimizer.nonfinite import raise_found
 
@@ -107,7 +107,7 @@ class Report:
             return 0.0
         squares = rows[:, t.COEFFICIENT_SQUARE : t.COEFFICIENT_SQUARE + t.BINS].T
         sums = np.where(active, squares * (rescale / largest) ** 2, 0.0)
-        low, middle, high = (float(fold.pairwise(sums, b, 0, 1, len(order))) for b in range(t.BINS))
+        low, middle, high = (float(trees.pairwise(sums, b, 0, 1, len(order))) for b in range(t.BINS))
         norm, scale = scalars.magnitude_of(low, middle, high)
         return float(largest * norm * scale)
 

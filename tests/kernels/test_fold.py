@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import nbopt as nb
-from nbopt.kernels import fold
+from nbopt.kernels import slices as normed
+from nbopt.kernels import trees
 from tests.kernels.test_reduce import run_sum, tree, wild
 
 SHRINK = {"float32": 1 - 2.0**-22, "float64": 1 - 2.0**-44}
@@ -24,17 +25,17 @@ def test_pairwise_is_the_tree(start, stride):
         values = wild(rng, (2, start + 70 * stride), "float64")
         others = values.copy()
         expected = tree(values[1, start : start + count * stride : stride])
-        assert fold.pairwise(values, 1, start, stride, count) == expected
+        assert trees.pairwise(values, 1, start, stride, count) == expected
         others[1, start : start + count * stride : stride] = 0
         values[1, start : start + count * stride : stride] = 0
         assert_array_equal(values, others)  # only its own column and row were touched
 
 
 def test_pairwise_by_hand():
-    assert fold.pairwise(np.array([[1.0, 2.0, 4.0, 8.0, 16.0]]), 0, 0, 1, 5) == 31.0
+    assert trees.pairwise(np.array([[1.0, 2.0, 4.0, 8.0, 16.0]]), 0, 0, 1, 5) == 31.0
     small = np.array([[1.0, 2.0**-53, 2.0**-53, 2.0**-53]])
-    assert fold.pairwise(small, 0, 0, 1, 4) == 1.0 + 2.0**-52  # a plain loop gives 1
-    assert fold.pairwise(np.zeros((1, 0)), 0, 0, 1, 0) == 0.0
+    assert trees.pairwise(small, 0, 0, 1, 4) == 1.0 + 2.0**-52  # a plain loop gives 1
+    assert trees.pairwise(np.zeros((1, 0)), 0, 0, 1, 0) == 0.0
 
 
 @pytest.mark.parametrize(("slices", "inner"), [(1, 1), (3, 1), (4, 5), (1, 7)])
@@ -45,7 +46,7 @@ def test_fold_columns(row_blocks, slices, inner):
     columns, tile = slices * inner, 4
     tiles = wild(rng, (3, tile + row_blocks * columns), "float64")
     stacked = tiles[:, tile:].reshape(3, row_blocks, columns).copy()
-    fold.fold_columns(2, tile, columns, inner, row_blocks, tiles)
+    normed.fold_columns(2, tile, columns, inner, row_blocks, tiles)
     for q in range(2):
         sums = tree(list(stacked[q])).reshape(slices, inner)
         assert_array_equal(tiles[q, tile : tile + columns : inner], [tree(list(row)) for row in sums])

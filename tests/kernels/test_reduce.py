@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from nbopt import norms
-from nbopt.kernels import fold
+from nbopt.kernels import trees
 from nbopt.kernels.cpu import reduce
 from tests.kernels import bits
 
@@ -234,4 +234,4 @@ def test_streamed_subtrees_equal_the_tree():
             assert depth <= 1 + math.log2(count)
         assert depth == 1
         assert stack[0] == tree(values)
-        assert fold.pairwise(values[None].copy(), 0, 0, 1, count) == tree(values)
+        assert trees.pairwise(values[None].copy(), 0, 0, 1, count) == tree(values)

@@ -10,11 +10,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from nbopt.kernels import fold, scalars
+from nbopt.kernels import scalars, slices
 from nbopt.kernels.bind import Binder, adaptors, cached
 from nbopt.kernels.cpu import late, reduce, step, update
 from nbopt.kernels.rules import Rule
-from nbopt.kernels.tables import BINS
 
 __all__ = ["compile_array", "compile_step"]
 
@@ -33,12 +32,14 @@ _CONTRACTED = frozenset(
     }
 )
 _THREADED = frozenset({step.reduce_all, step.update_all, step.compose_all})
+# What a thread runs is not inlined either: Numba rewrites the body of a parallel loop.
+_OF_A_THREAD = frozenset({reduce.reduce_range, step.update_range, late.compose_range})
 # Called, not inlined: a call costs nothing beside their work, and inlining compiles them at every level.
 _CALLED = frozenset(
     {
-        fold.fold_columns,
-        fold.form_slices,
-        fold.scaled_products,
+        slices.fold_columns,
+        slices.form_slices,
+        slices.scaled_products,
         late.compose_tile,
         late.fold_squares,
         late.update_columns,
@@ -71,10 +72,9 @@ def _binder(dtype: np.dtype[Any], replacements: dict[str, Any], parallel: bool) 
     constants = {
         **scalars.storage_constants(dtype),
         "bin_sums": reduce.bins_of_single if single else reduce.bins_of_double,
-        "BIN_FROM": 1 if single else 0,
-        "BIN_TO": 2 if single else BINS,
     }
-    return Binder(lift, {**constants, **replacements}, dtype, f"parallel={parallel}")
+    called = _CALLED | _CONTRACTED | (_THREADED | _OF_A_THREAD if parallel else frozenset())
+    return Binder(lift, {**constants, **replacements}, dtype, f"parallel={parallel}", called)
 
 
 @functools.cache

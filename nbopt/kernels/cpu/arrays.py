@@ -8,9 +8,9 @@ import numpy as np
 
 from nbopt.kernels.cpu.reduce import bin_sums, product_sums, slice_products, tile_products
 from nbopt.kernels.cpu.update import wide_tangent, write_slice
-from nbopt.kernels.fold import fold_columns, pairwise, rescued_products
 from nbopt.kernels.intrinsics import borrow
 from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent
+from nbopt.kernels.slices import fold_columns, rescued_products
 from nbopt.kernels.tables import (
     BINS,
     BLOCK,
@@ -18,6 +18,7 @@ from nbopt.kernels.tables import (
     RUN_FROM,
     TILE_WIDTH,
 )
+from nbopt.kernels.trees import pairwise
 
 
 def array_squares(x, partials):
@@ -72,18 +73,17 @@ def slice_sums(v, d, outer, slices, inner, out, tiles):
         )
 
 
-def compose(v, g, outer, slices, inner, w, sums, tiles):
-    """w = (g/|v|) v, slice by slice."""
-    slice_sums(v, v, outer, slices, inner, sums, tiles)
+def compose(v, g, outer, slices, inner, w, sums):
+    """w = (g/|v|) v, slice by slice; `sums` as `slice_sums` left them."""
+    w, v = borrow(w), borrow(v)
     for run in range(outer * slices):
         j = run % slices
         factor = np.float64(g[j]) * inverse_norm(sums[0, j])
         write_slice(w, v, run * inner, inner, 1, factor, sums[3, j])
 
 
-def backward(v, g, d, outer, slices, inner, dv, dg, sums, tiles):
-    """dL/dv and dL/dg from d = dL/dw."""
-    slice_sums(v, d, outer, slices, inner, sums, tiles)
+def backward(v, g, d, outer, slices, inner, dv, dg, sums):
+    """dL/dv and dL/dg from d = dL/dw; `sums` as `slice_sums` left them."""
     for run in range(outer * slices):
         j = run % slices
         inverse = inverse_norm(sums[0, j])

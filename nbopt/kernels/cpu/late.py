@@ -22,9 +22,9 @@ from nbopt.kernels.cpu.update import (
     update_slice,
     write_slice,
 )
-from nbopt.kernels.fold import fold_columns
 from nbopt.kernels.intrinsics import elements, integers, reals, scratch, stack
 from nbopt.kernels.scalars import is_normal, recomposed, ridge, storage, tangent
+from nbopt.kernels.slices import fold_columns
 from nbopt.kernels.tables import (
     CHUNK_FIRST,
     CHUNK_SEGMENT,

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbopt.kernels.fold import LEVELS, close_subtrees, form_slices, is_measured
+from nbopt.kernels.fold import is_measured
 from nbopt.kernels.intrinsics import elements, integers, reals, stack
 from nbopt.kernels.scalars import DOWN, UP, is_safe, power_for, storage
+from nbopt.kernels.slices import form_slices
 from nbopt.kernels.tables import (
     BLOCK,
     CHUNK_FIRST,
@@ -46,6 +47,7 @@ from nbopt.kernels.tables import (
     TILES,
     TRAINABLE,
 )
+from nbopt.kernels.trees import LEVELS, close_subtrees
 
 NORMED = True
 QUADS = LANES // 4

@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 
 from nbopt.kernels.cpu.reduce import slice_squares
-from nbopt.kernels.fold import rescued_products
 from nbopt.kernels.intrinsics import elements, integers, reals
 from nbopt.kernels.scalars import (
     clamp,
@@ -26,6 +25,7 @@ from nbopt.kernels.scalars import (
     tangent,
     unscaled,
 )
+from nbopt.kernels.slices import rescued_products
 from nbopt.kernels.tables import (
     COEFFICIENT_ACTIVE,
     COEFFICIENT_FACTOR,
