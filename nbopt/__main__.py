@@ -44,7 +44,8 @@ def demo(parser: argparse.ArgumentParser) -> Work:
     same fingerprint on every run, for any number of Numba threads. --compare trains without and with
     weight norm on the same data from the same start, prints both results and draws both curves.
 
-    The first run compiles the kernels, which takes some seconds; later ones find them on disk.
+    The first run compiles the kernels, which takes some seconds, with weight norm longer; later ones find
+    them on disk.
     Needs the extra "demo": pip install "nbopt[demo]".
     """
     add = parser.add_argument

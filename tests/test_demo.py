@@ -114,17 +114,20 @@ def test_weight_norm_is_on_the_hidden_layers_alone() -> None:
 
 
 def test_decay_is_the_same_with_and_without_weight_norm() -> None:
-    """Without gradients the decay is all that moves a weight."""
-    moved = []
+    """Without gradients the decay is all that moves a weight. It leaves v alone, whose length is free."""
+    changes = []
     for weight_norm in (False, True):
         params = nb.ParameterBuffer(seed=0)
-        demo.Network(params, weight_norm=weight_norm)
-        before = params.numpy()
+        weights = demo.Network(params, weight_norm=weight_norm).weights
+        directions = [w.weight_v for w in weights if w.weight_v]
+        before, kept = params.numpy(), [v.numpy() for v in directions]
         nb.optimizer.Momentum(0.1, 0.9, parameters=params, weight_decay=0.5).step()
-        moved.append({name: after - before[name] for name, after in params.numpy().items()})
-    assert np.abs(moved[0]["fc1.weight"]).max() > 0.01
-    for name, change in moved[0].items():
-        np.testing.assert_allclose(moved[1][name], change, atol=1e-6)
+        changes.append({name: after - before[name] for name, after in params.numpy().items()})
+        for v, old in zip(directions, kept, strict=True):
+            np.testing.assert_array_equal(v.numpy(), old)
+    assert np.abs(changes[0]["fc1.weight"]).max() > 0.01
+    for name, change in changes[0].items():
+        np.testing.assert_allclose(changes[1][name], change, atol=1e-6)
 
 
 @either
