@@ -12,7 +12,8 @@ import pytest
 from numba.core import caching
 
 import nbopt as nb
-from nbopt.kernels.bind import cached
+from nbopt.kernels import cache as module
+from nbopt.kernels.cache import Cached
 
 PACKAGE = Path(nb.__file__).resolve().parent
 
@@ -143,7 +144,7 @@ def test_without_a_cache_all_works_after_one_warning(tmp_path):
     assert result["w"] == [2.5, 3.75]
     assert result["compiled"] > 0
     (warning,) = result["warnings"]
-    assert warning.startswith("RuntimeWarning: nbopt finds no directory for compiled code")
+    assert warning.startswith("RuntimeWarning: nbopt cannot keep compiled code on disk")
     assert "NUMBA_CACHE_DIR" in warning
     assert not [path for path in files(tmp_path) if path.suffix in (".nbi", ".nbc")]
 
@@ -152,14 +153,50 @@ def add_one(x):
     return x + 1.0
 
 
-def test_an_unwritable_cache_is_no_error(monkeypatch):
+@pytest.fixture
+def fresh(monkeypatch):
+    """A process that has not warned yet."""
+    monkeypatch.setattr(module, "_warned", False)
+
+
+def test_an_unwritable_cache_is_no_error(fresh, monkeypatch):
     for kind in vars(caching).values():  # none of the places that Numba knows takes a file
         if isinstance(kind, type) and issubclass(kind, caching._CacheLocator):
             monkeypatch.setattr(kind, "from_function", lambda *_: None)
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        function = cached(add_one, nogil=True)
+        function = Cached(add_one, nogil=True)
     assert function(1.0) == 2.0
-    assert function.targetoptions["nogil"]
+
+
+def test_a_full_disk_is_no_error(fresh, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.FunctionCache, "save_overload", full)
+    called, compiled = Cached(add_one), Cached(add_one)
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        assert called(1.0) == 2.0
+    assert compiled.compile((numba.float64,)).entry_point(1.0) == 2.0  # warned once, and warnings are errors
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5], ids=str)
+def test_a_damaged_file_is_no_error(shared, tmp_path, kept):
+    root, cache, (first, _) = shared
+    damaged = tmp_path / "cache"
+    shutil.copytree(cache, damaged)
+    for path in damaged.rglob("*.nbc"):
+        path.write_bytes(path.read_bytes()[: kept if kept != 0.5 else path.stat().st_size // 2])
+    result = run(root, NUMBA_CACHE_DIR=str(damaged))
+    assert result["bits"] == first["bits"]
+    assert result["compiled"] > 0
+    (warning,) = result["warnings"]
+    assert "NUMBA_CACHE_DIR" in warning
+
+
+def test_uncompiled_code_is_refused(monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
+    with pytest.raises(RuntimeError, match="unset NUMBA_DISABLE_JIT"):
+        Cached(add_one)
 
 
 def test_another_runtime_error_is_not_swallowed(monkeypatch):
@@ -168,4 +205,4 @@ def test_another_runtime_error_is_not_swallowed(monkeypatch):
 
     monkeypatch.setattr(numba, "njit", refuse)
     with pytest.raises(RuntimeError, match="something else"):
-        cached(add_one)
+        Cached(add_one)

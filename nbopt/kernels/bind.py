@@ -9,11 +9,9 @@ a fingerprint of everything reached, because Numba's disk cache sees neither glo
 from __future__ import annotations
 
 import dis
-import functools
 import hashlib
 import inspect
 import types
-import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
@@ -293,24 +291,3 @@ def _marked(function: Function) -> types.FunctionType:
     copy.__module__ = plain.__module__ or "user"
     copy.is_rule = True  # type: ignore[attr-defined]
     return copy
-
-
-def cached(function: types.FunctionType, **options: Any) -> Any:
-    """Compile with the disk cache; without it, after one warning, where no directory can be written."""
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError as error:
-        if "cache" not in str(error):
-            raise
-        _warn_once()
-        return numba.njit(**options)(function)
-
-
-@functools.cache
-def _warn_once() -> None:
-    warnings.warn(
-        "nbopt finds no directory for compiled code, so each process compiles again; set NUMBA_CACHE_DIR to "
-        "one that can be written",
-        RuntimeWarning,
-        stacklevel=4,
-    )

@@ -11,7 +11,8 @@ import numba
 import numpy as np
 
 from nbopt.kernels import scalars, slices
-from nbopt.kernels.bind import Binder, adaptors, cached
+from nbopt.kernels.bind import Binder, adaptors
+from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import late, reduce, step, update
 from nbopt.kernels.rules import Rule
 
@@ -78,8 +79,8 @@ def _binder(dtype: np.dtype[Any], replacements: dict[str, Any], parallel: bool) 
 
 
 @functools.cache
-def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool) -> Any:
-    """Return the dispatcher of the step; nothing is compiled until it meets its arguments.
+def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool) -> Cached:
+    """Return the step; nothing is compiled until it meets its arguments.
 
     Parameters
     ----------
@@ -93,10 +94,10 @@ def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool)
     """
     binder = _binder(dtype, {**adaptors(rule), "NORMED": normed}, parallel)
     assert isinstance(step.step, types.FunctionType)
-    return cached(binder.bind(step.step), **_ROOT)
+    return Cached(binder.bind(step.step), **_ROOT)
 
 
 @functools.cache
-def compile_array(template: types.FunctionType, dtype: np.dtype[Any]) -> Any:
-    """Return the dispatcher of one function of `nbopt.kernels.cpu.arrays`."""
-    return cached(_binder(dtype, {}, False).bind(template), **_ROOT)
+def compile_array(template: types.FunctionType, dtype: np.dtype[Any]) -> Cached:
+    """Return one function of `nbopt.kernels.cpu.arrays`."""
+    return Cached(_binder(dtype, {}, False).bind(template), **_ROOT)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbopt.kernels import tables as t
+from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import compile_step
 from nbopt.kernels.rules import Rule
 
@@ -96,15 +97,12 @@ def address_table(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     return addresses
 
 
-def _entry(dispatcher: Any, addresses: NDArray[np.int64]) -> Callable[..., int]:
+def _entry(kernel: Cached, addresses: NDArray[np.int64]) -> Callable[..., int]:
     """Compile, and return the machine code's own entry.
 
     The arguments never change type, so the dispatcher's look at them, half the cost of a small step, is
     taken once.
     """
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError("nbopt runs compiled code only: unset NUMBA_DISABLE_JIT")
     signature = (numba.typeof(addresses), numba.int64)
-    dispatcher.compile(signature)
-    entry = getattr(dispatcher.overloads[signature], "entry_point", None)
-    return dispatcher if entry is None else entry  # type: ignore[no-any-return]
+    entry: Callable[..., int] | None = getattr(kernel.compile(signature), "entry_point", None)
+    return kernel if entry is None else entry
