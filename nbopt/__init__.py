@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         clip_grad_value_,
     )
     from nbopt.errors import NboptError
+    from nbopt.kernels.rule import rule
     from nbopt.norms import norm
     from nbopt.optimizer import Optimizer
     from nbopt.parameter import Parameter
@@ -45,6 +46,7 @@ __all__ = [
     "norm",
     "optimizer",
     "regularizer",
+    "rule",
     "weight_norm",
     "weight_norm_backward",
 ]
@@ -62,6 +64,7 @@ _HOMES = {
     "clip_grad_norm_": "clip",
     "clip_grad_value_": "clip",
     "norm": "norms",
+    "rule": "kernels.rule",
     "weight_norm": "weightnorm",
     "weight_norm_backward": "weightnorm",
 }

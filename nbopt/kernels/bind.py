@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dis
 import hashlib
-import inspect
 import types
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
@@ -21,10 +20,10 @@ import numpy as np
 import nbopt
 from nbopt.kernels import intrinsics, tables
 from nbopt.kernels.flatten import flatten, has_source
-from nbopt.kernels.rules import Rule
+from nbopt.kernels.rule import Rule
 from nbopt.kernels.scalars import ELEMENTWISE
 
-__all__ = ["Binder", "adaptors", "storage_literals"]
+__all__ = ["Binder", "adaptors", "marked", "storage_literals"]
 
 Function = Callable[..., Any]
 
@@ -230,9 +229,14 @@ def adaptors(rule: Rule) -> dict[str, Function]:
     """
     kept = range(len(rule.accumulators))
     rows = [f"held[{a}][begin:end]" for a in kept]
-    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.hyper))]
+    fixed = [f"storage(coefficients[s, COEFFICIENT_RULE + {j}])" for j in range(1 + len(rule.reads))]
     old = ["param[i]", *(f"rows[{a}][i]" for a in kept)]
     arguments = [*old, "grad", *(f"fixed[{j}]" for j in range(len(fixed)))]
+    given = ["lr", *(f"groups[group, GROUP_HYPER + {j}]" for j in range(len(rule.hyper)))]
+    read = [f"coefficients[s, COEFFICIENT_RULE + {j}]" for j in range(len(fixed))]
+    prepared = [f"    {target} = {value}" for target, value in zip(read, given, strict=False)]
+    if rule.prepare is not None:
+        prepared = _unpacked(f"prepared(float(step), {', '.join(given)})", read)
     sources = {
         "accumulator_rows": [
             "def accumulator_rows(tables, begin, end):",
@@ -246,23 +250,20 @@ def adaptors(rule: Rule) -> dict[str, Function]:
         ],
         "advance": [
             "def advance(i, param, rows, grad, fixed):",
-            f"    new = rule({', '.join(arguments)})",
-            *(f"    {target} = new[{a}]" for a, target in enumerate(old)),
+            *_unpacked(f"rule({', '.join(arguments)})", old),
         ],
         "prepare": [
             "def prepare(tables, s, step, lr, group):",
             "    coefficients, groups = reals(tables, COEFFICIENTS), reals(tables, GROUPS)",
-            "    coefficients[s, COEFFICIENT_RULE] = lr",
-            *(
-                f"    coefficients[s, COEFFICIENT_RULE + {j + 1}] = groups[group, GROUP_HYPER + {j}]"
-                for j in range(len(rule.hyper))
-            ),
+            *prepared,
         ],
     }
     namespace: dict[str, Any] = {
         "__name__": __name__,
-        "rule": _marked(rule.function),
+        "rule": marked(rule.function),
+        "prepared": rule.prepare,
         "storage": None,
+        "alone": intrinsics.alone,
         "reals": intrinsics.reals,
         "element_rows": intrinsics.element_rows,
         "ACCUMULATORS": tables.ACCUMULATORS,
@@ -282,12 +283,23 @@ def _joined(parts: list[str]) -> str:
     return "".join(part + ", " for part in parts)
 
 
-def _marked(function: Function) -> types.FunctionType:
+def _unpacked(call: str, targets: list[str]) -> list[str]:
+    """Statements that spread the results of a call; where there is one, it may come without a tuple."""
+    if len(targets) == 1:
+        return [f"    {targets[0]} = alone({call})"]
+    return [f"    new = {call}", *(f"    {target} = new[{j}]" for j, target in enumerate(targets))]
+
+
+def marked(function: Function) -> types.FunctionType:
     """A copy of a rule's function that the binder knows as one: its literals take the storage dtype."""
-    plain = inspect.unwrap(getattr(function, "py_func", function))
+    assert isinstance(function, types.FunctionType)
     copy = types.FunctionType(
-        plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
-    copy.__module__ = plain.__module__ or "user"
+    copy.__module__ = function.__module__ or "user"
     copy.is_rule = True  # type: ignore[attr-defined]
     return copy

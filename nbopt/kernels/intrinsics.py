@@ -43,6 +43,18 @@ def scratch(typing_context, size, storage):
 
 
 @intrinsic
+def alone(typing_context, value):
+    """Return the one number that a function returned, by itself or in a tuple."""
+    is_tuple = isinstance(value, types.BaseTuple)
+    result = value.types[0] if is_tuple else value
+
+    def generate(context, builder, signature, arguments):
+        return builder.extract_value(arguments[0], 0) if is_tuple else arguments[0]
+
+    return result(value), generate
+
+
+@intrinsic
 def borrow(typing_context, array):
     """Return `array` without its owner, which the caller keeps: its slices cost no reference count."""
 

@@ -1,77 +1,73 @@
-"""Update rules: functions of floats whose signature is their schema.
-
-`param`, the accumulators (they start at zero), `grad`, `lr`, the hyper-parameters. A rule returns the new
-parameter and the new accumulators, in that order.
-"""
+"""The update rules of `nbopt.optimizer`, written as a user writes one; see `nbopt.kernels.rule`."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+import math
 
-__all__ = ["Rule", "momentum", "sgd"]
+from nbopt.kernels.rule import rule
 
-
-@dataclass(frozen=True)
-class Rule:
-    """An update rule and what its signature says.
-
-    Attributes
-    ----------
-    function : callable
-        The scalar function.
-    accumulators : tuple of str
-        Names of what the rule keeps per element.
-    hyper : tuple of str
-        Names of the hyper-parameters.
-    defaults : dict
-        The defaults of the hyper-parameters that have one.
-    """
-
-    function: Callable[..., Any]
-    accumulators: tuple[str, ...] = field(init=False)
-    hyper: tuple[str, ...] = field(init=False)
-    defaults: dict[str, float] = field(init=False, hash=False, compare=False)
-
-    def __post_init__(self) -> None:
-        parameters = inspect.signature(self.function).parameters
-        names = list(parameters)
-        try:
-            grad, lr = names.index("grad"), names.index("lr")
-        except ValueError:
-            grad = lr = -1
-        if names[:1] != ["param"] or lr != grad + 1 or grad < 1:
-            raise TypeError(
-                f"{self.function.__name__}({', '.join(names)}) is no update rule: write "
-                "def rule(param, <accumulators>, grad, lr, <hyper-parameters>)"
-            )
-        object.__setattr__(self, "accumulators", tuple(names[1:grad]))
-        object.__setattr__(self, "hyper", tuple(names[lr + 1 :]))
-        object.__setattr__(
-            self,
-            "defaults",
-            {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty},
-        )
-
-    @property
-    def name(self) -> str:
-        """Name of the rule, as a state dictionary records it."""
-        return self.function.__name__.strip("_")
+__all__ = ["adam", "adam_amsgrad", "adamw", "adamw_amsgrad", "momentum", "sgd"]
 
 
-def _sgd(param, grad, lr):
+@rule
+def sgd(param, grad, lr):
     """Gradient descent (Robbins and Monro 1951)."""
-    return (param - lr * grad,)
+    return param - lr * grad
 
 
-def _momentum(param, velocity, grad, lr, momentum, use_nesterov):
+@rule
+def momentum(param, velocity, grad, lr, momentum, use_nesterov):
     """Heavy ball (Polyak 1964) without dampening; Nesterov's look-ahead as Sutskever et al. (2013)."""
     velocity = momentum * velocity + grad
     direction = velocity if use_nesterov == 0 else grad + momentum * velocity
     return param - lr * direction, velocity
 
 
-sgd = Rule(_sgd)
-momentum = Rule(_momentum)
+# --- Adam (Kingma and Ba 2015, algorithm 1); weight1 = 1 - beta1 and weight2 = 1 - beta2 are rounded once
+
+
+def correct(step, lr, beta1, beta2, epsilon):
+    """Bias correction in the rate and in epsilon (the end of their section 2), not of every element."""
+    root = math.sqrt(1.0 - beta2**step)
+    return lr * root / (1.0 - beta1**step), beta1, beta2, epsilon * root, 1.0 - beta1, 1.0 - beta2
+
+
+def correct_decoupled(step, lr, beta1, beta2, epsilon, weight_decay):
+    """The same; the decay takes the rate before the correction."""
+    corrected, _, _, small, weight1, weight2 = correct(step, lr, beta1, beta2, epsilon)
+    return corrected, beta1, beta2, small, lr * weight_decay, weight1, weight2
+
+
+@rule(prepare=correct)
+def adam(param, moment1, moment2, grad, lr, beta1, beta2, epsilon, weight1, weight2):
+    """Adam."""
+    moment1 = beta1 * moment1 + weight1 * grad
+    moment2 = beta2 * moment2 + weight2 * grad * grad
+    return param - lr * moment1 / (math.sqrt(moment2) + epsilon), moment1, moment2
+
+
+@rule(prepare=correct)
+def adam_amsgrad(param, moment1, moment2, moment2_max, grad, lr, beta1, beta2, epsilon, weight1, weight2):
+    """Adam over the largest second moment so far (Reddi et al. 2018, algorithm 2), taken uncorrected."""
+    moment1 = beta1 * moment1 + weight1 * grad
+    moment2 = beta2 * moment2 + weight2 * grad * grad
+    moment2_max = max(moment2_max, moment2)
+    return param - lr * moment1 / (math.sqrt(moment2_max) + epsilon), moment1, moment2, moment2_max
+
+
+@rule(prepare=correct_decoupled)
+def adamw(param, moment1, moment2, grad, lr, beta1, beta2, epsilon, weight_decay, weight1, weight2):
+    """Adam after a decay of its own (Loshchilov and Hutter 2019, algorithm 2)."""
+    param = param - weight_decay * param
+    return adam(param, moment1, moment2, grad, lr, beta1, beta2, epsilon, weight1, weight2)
+
+
+@rule(prepare=correct_decoupled)
+def adamw_amsgrad(
+    param, moment1, moment2, moment2_max, grad, lr, beta1, beta2, epsilon, weight_decay, weight1, weight2
+):
+    """AdamW over the largest second moment so far, taken uncorrected."""
+    param = param - weight_decay * param
+    return adam_amsgrad(
+        param, moment1, moment2, moment2_max, grad, lr, beta1, beta2, epsilon, weight1, weight2
+    )

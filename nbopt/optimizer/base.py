@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbopt._validation import as_flag, as_name, nearest
+from nbopt._validation import as_flag, as_name
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
 from nbopt.errors import ConcurrencyError, ParameterError
 from nbopt.kernels import tables as t
-from nbopt.kernels.rules import Rule
+from nbopt.kernels.rule import Rule
 from nbopt.optimizer import partial, state
-from nbopt.optimizer.groups import COMMON, Check, ParamGroup, as_finite, check_value, checked_group, storable
+from nbopt.optimizer.groups import Check, ParamGroup, checked_group
+from nbopt.optimizer.hyper import all_checks, as_rule, check_types, checked_defaults
 from nbopt.optimizer.nonfinite import as_guard
 from nbopt.optimizer.report import Report
 from nbopt.optimizer.specs import as_specs, check_disjoint
@@ -34,8 +34,9 @@ class Optimizer(Report):
 
     Parameters
     ----------
-    rule : Rule
-        The update rule; `nbopt.optimizer.Momentum` and `nbopt.optimizer.SGD` bring theirs.
+    rule : Rule or callable
+        The update rule, made by `nbopt.rule`, or the function that it takes; `nbopt.optimizer.Momentum` and
+        the others bring theirs.
     learning_rate : float
         The base rate, finite and >= 0; groups and parameters multiply it.
     parameters : ParameterBuffer, list of Parameter, or list of dict
@@ -44,7 +45,7 @@ class Optimizer(Report):
         present wins, also when None; an absent one inherits.
     weight_decay : float, L1Decay or L2Decay, optional
         Coupled penalty of the parameters that bring no regularizer of their own; a number is the
-        coefficient of L2.
+        coefficient of L2. A rule with a hyper-parameter of this name gets the number instead.
     grad_clip : ClipGradByValue, ClipGradByNorm or ClipGradByGlobalNorm, optional
         Acts on every parameter with `need_clip`.
     name : str, optional
@@ -59,7 +60,7 @@ class Optimizer(Report):
     Raises
     ------
     TypeError
-        If an argument has a wrong type, or a group an unknown key.
+        If an argument has a wrong type, a group an unknown key, or the rule a wrong form.
     HyperparameterError
         If a number is out of range.
     ParameterError
@@ -80,7 +81,7 @@ class Optimizer(Report):
 
     def __init__(
         self,
-        rule: Rule,
+        rule: Rule | Callable[..., Any],
         learning_rate: float = 0.001,
         parameters: Any = None,
         weight_decay: Any = None,
@@ -91,8 +92,7 @@ class Optimizer(Report):
         **hyper: Any,
     ):
         kind = type(self).__name__
-        if not isinstance(rule, Rule):
-            raise TypeError(f"{kind} takes a rule, got {rule!r}")
+        rule = as_rule(rule, kind)
         if parameters is None:
             raise TypeError(
                 f"{kind} needs parameters: write {kind}(..., parameters=params) with the "
@@ -102,27 +102,14 @@ class Optimizer(Report):
             as_name(name, f"{kind} name")
         guard = as_guard(nonfinite, f"{kind} nonfinite")
         buffer, specs = as_specs(parameters, kind)
-        checks = self._all_checks(rule, buffer.dtype)
+        check_types(rule, buffer.dtype)
+        checks = all_checks(rule, self._checks, buffer.dtype)
         rate = checks["learning_rate"](learning_rate, kind + " learning_rate")
-        given = {**rule.defaults, "rescale_grad": 1.0, **hyper}
-        for key in given:
-            if key not in rule.hyper and key != "rescale_grad":
-                raise TypeError(f"{kind} got an unknown argument {key!r}; {nearest(key, rule.hyper)}")
-        for key in rule.hyper:
-            if key in COMMON:
-                raise TypeError(f"{kind}: {key!r} is a key of every group; rename the rule's argument")
-            if key not in given:
-                raise TypeError(f"{kind} needs {key}=...")
-        given.update(learning_rate=1.0, weight_decay=weight_decay, grad_clip=grad_clip)
-        defaults = {key: check_value(checks, key, value, kind) for key, value in given.items()}
+        defaults = checked_defaults(rule, hyper, weight_decay, grad_clip, checks, kind)
         checked = [
             checked_group(spec, defaults, checks, f"{kind} group {index}") for index, spec in enumerate(specs)
         ]
         self._setup(rule, buffer, checked, defaults, name, rate, guard)
-
-    def _all_checks(self, rule: Rule, dtype: np.dtype[Any]) -> dict[str, Check]:
-        checks = {**COMMON, **{name: self._checks.get(name, as_finite) for name in rule.hyper}}
-        return {name: storable(check, dtype) for name, check in checks.items()}
 
     def _setup(
         self,
@@ -142,7 +129,7 @@ class Optimizer(Report):
         self._rule = rule
         self._buffer = buffer
         self._defaults = defaults
-        self._group_checks = self._all_checks(rule, buffer.dtype)
+        self._group_checks = all_checks(rule, self._checks, buffer.dtype)
         self._groups: list[ParamGroup] = []
         self._last_loss = None
         self._tables = Tables(rule, buffer, rate, guard)

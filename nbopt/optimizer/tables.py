@@ -14,7 +14,7 @@ from nbopt.buffer import ParameterBuffer
 from nbopt.clip import DEFAULT_GROUP, ClipGradByGlobalNorm, GradientClip
 from nbopt.errors import HyperparameterError
 from nbopt.kernels import tables as t
-from nbopt.kernels.rules import Rule
+from nbopt.kernels.rule import Rule
 from nbopt.optimizer.groups import decay_columns
 
 __all__ = ["Tables", "clip_rows"]
@@ -61,7 +61,7 @@ class Tables:
         self.members[:, t.MEMBER_GROUP] = -1
         self.groups = np.zeros((count, t.GROUP_HYPER + len(rule.hyper)))
         self.clips = np.zeros((count + 1, t.CLIP_COLUMNS))
-        self.coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.hyper)))
+        self.coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.reads)))
         self.rates = np.array([rate])
         self.lock = threading.Lock()  # around gradients that are handed in with a step
         self._rank = np.argsort(np.argsort(np.array(layout.names, object)))  # of each name
@@ -96,7 +96,8 @@ class Tables:
         for index, group in enumerate(groups):
             row = self.groups[index]
             row[t.GROUP_RATE] = group["learning_rate"]
-            row[t.GROUP_L1], row[t.GROUP_L2] = decay_columns(group["weight_decay"])
+            decay = None if "weight_decay" in self.rule.hyper else group["weight_decay"]
+            row[t.GROUP_L1], row[t.GROUP_L2] = decay_columns(decay)
             row[t.GROUP_RESCALE] = group["rescale_grad"]
             row[t.GROUP_CLIP] = rows[index]
             row[t.GROUP_HYPER :] = [group[name] for name in self.rule.hyper]

@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 import nbopt as nb
 from nbopt.kernels.bind import Binder, adaptors, storage_literals
 from nbopt.kernels.cpu import compile_step
-from nbopt.kernels.rules import Rule, momentum, sgd
+from nbopt.kernels.rule import Rule
+from nbopt.kernels.rules import momentum, sgd
 from tests.kernels import bits, python
 
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")

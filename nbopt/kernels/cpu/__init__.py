@@ -14,7 +14,7 @@ from nbopt.kernels import scalars, slices
 from nbopt.kernels.bind import Binder, adaptors
 from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import late, reduce, step, update
-from nbopt.kernels.rules import Rule
+from nbopt.kernels.rule import Rule
 
 __all__ = ["compile_array", "compile_step"]
 

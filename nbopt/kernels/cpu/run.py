@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nbopt.kernels import tables as t
 from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import compile_step
-from nbopt.kernels.rules import Rule
+from nbopt.kernels.rule import Rule
 
 __all__ = ["PARALLEL_FROM", "bind_step"]
 
