@@ -49,6 +49,7 @@ class Param:
     regularizer: Decay | None = None
     need_clip: bool = True
     trainable: bool = True
+    decays: bool = True  # AdamW: takes part in the decoupled decay
     state: dict[str, np.ndarray] = field(default_factory=dict)
     steps: int = 0
 
@@ -156,7 +157,32 @@ def momentum(
     return param.value - lr * (grad + momentum * velocity if use_nesterov else velocity)
 
 
-RULES = {"SGD": sgd, "Momentum": momentum}
+def adam(
+    param: Param,
+    grad: np.ndarray,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    amsgrad: bool = False,
+) -> np.ndarray:
+    state, zeros = param.state, np.zeros_like(grad)
+    state["moment1"] = beta1 * state.get("moment1", zeros) + (1 - beta1) * grad
+    state["moment2"] = second = beta2 * state.get("moment2", zeros) + (1 - beta2) * grad**2
+    if amsgrad:
+        state["moment2_max"] = second = np.maximum(state.get("moment2_max", zeros), second)
+    mean, square = state["moment1"] / (1 - beta1**param.steps), second / (1 - beta2**param.steps)
+    return param.value - lr * mean / (np.sqrt(square) + epsilon)
+
+
+def adamw(param: Param, grad: np.ndarray, lr: float, weight_decay: float = 0.0, **hyper: Any) -> np.ndarray:
+    """The regularizer of a parameter is in `grad`, taken from its value before this decay."""
+    if param.decays:
+        param.value = param.value * (1 - lr * (weight_decay or 0.0))
+    return adam(param, grad, lr, **hyper)
+
+
+RULES = {"SGD": sgd, "Momentum": momentum, "Adam": adam, "AdamW": adamw}
 POLICY = {"params", "learning_rate", "weight_decay", "grad_clip"}  # other keys belong to the rule
 
 
@@ -179,7 +205,7 @@ class Oracle:
         learning_rate: float,
         *,
         composed: Mapping[str, int | None] | None = None,
-        weight_decay: Decay | None = None,
+        weight_decay: Decay | float | None = None,
         grad_clip: Clip | None = None,
         rescale_grad: float = 1.0,
         groups: list[dict[str, Any]] | None = None,
@@ -190,8 +216,11 @@ class Oracle:
         self.learning_rate = learning_rate
         self.composed = dict(composed or {})
         self._rule = RULES[rule]
+        self._decoupled = rule == "AdamW"  # its weight_decay is a number, its own
         self._rescale = rescale_grad
         self._storage = storage
+        if self._rule in (adam, adamw):
+            hyper = {"beta1": 0.9, "beta2": 0.999, **hyper}
         inherited = {"learning_rate": 1.0, "weight_decay": weight_decay, "grad_clip": grad_clip}
         self._policy = {}  # parameter -> what its group says, completed by the optimizer
         for group in groups or [{"params": list(params)}]:
@@ -212,10 +241,13 @@ class Oracle:
             param, policy = self.params[name], self._policy[name]
             decay = param.regularizer
             if decay is None:
-                decay = policy["weight_decay"] or Decay()
+                decay = (None if self._decoupled else policy["weight_decay"]) or Decay()
             grad = grad + decay.l1 * np.sign(param.value) + decay.l2 * param.value
             rate = float(self.learning_rate) * policy["learning_rate"] * param.learning_rate
-            hyper = {key: value for key, value in policy.items() if key not in POLICY}
+            own = {"weight_decay"} if self._decoupled else set()
+            hyper = {key: value for key, value in policy.items() if key not in POLICY - own}
+            for key in hyper.keys() & {"beta1", "beta2"}:  # their distance to 1 counts, as it is stored
+                hyper[key] = float(np.dtype(self._storage or param.value.dtype).type(hyper[key]))
             param.steps += 1
             param.value = self._rule(param, grad, rate, **hyper)
 

@@ -76,7 +76,7 @@ class Recording:
             match key.split("::"):
                 case ["params", name]:
                     result[name] = array[t]
-                case ["state", accumulator, name]:
+                case ["state", accumulator, name] if not accumulator.endswith("_pow_acc"):
                     result[f"{name}.{accumulator}"] = array[t]
         return result
 
@@ -96,6 +96,9 @@ def load(name: str) -> Recording:
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
         arrays = dict(file)
     return Recording(json.loads(str(arrays.pop("meta"))), arrays)
+
+
+HYPER = ("momentum", "use_nesterov", "beta1", "beta2", "epsilon", "amsgrad")
 
 
 # --- the oracle -----------------------------------------------------------------------------------
@@ -122,9 +125,10 @@ def build_oracle(rec: Recording, *, paddle: bool = False) -> Oracle:
     their own, and an L1 decay of the optimizer comes on top of a group's decay.
     """
     opt = dict(rec.opt)
-    hyper = {key: opt[key] for key in ("momentum", "use_nesterov") if key in opt}
+    hyper = {key: opt[key] for key in HYPER if key in opt}
     grouped = "groups" in rec.meta
-    decay = oracle_decay(opt.get("weight_decay"))
+    decoupled = opt["type"] == "AdamW"
+    decay = opt.get("weight_decay") if decoupled else oracle_decay(opt.get("weight_decay"))
     clip = oracle_clip(opt.get("grad_clip"))
 
     params, composed = {}, {}
@@ -139,11 +143,11 @@ def build_oracle(rec: Recording, *, paddle: bool = False) -> Oracle:
             composed[name] = rec.meta["dim"]
             params |= oracle.weight_norm(name, start, rec.meta["dim"], **attr)
         else:
-            params[name] = Param(start, **attr)
+            params[name] = Param(start, **attr, decays=name not in opt.get("no_decay_names", ()))
 
     groups = [dict(group) for group in rec.meta.get("groups", [])]
     for group in groups:
-        if "weight_decay" in group:
+        if "weight_decay" in group and not decoupled:
             group["weight_decay"] = oracle_decay(group["weight_decay"])
             if paddle and decay and decay.l1:
                 own = group["weight_decay"] or Decay()
@@ -227,6 +231,9 @@ def build_nbopt(rec: Recording, *, own_clips: bool = False) -> tuple[Any, Any]:
     kwargs = rec.opt | {"learning_rate": rec.lr(0), "parameters": groups or params}
     kwargs["weight_decay"] = nbopt_decay(kwargs.get("weight_decay"))
     kwargs["grad_clip"] = nbopt_clip(kwargs.get("grad_clip"))
+    if "no_decay_names" in kwargs:
+        without = kwargs.pop("no_decay_names")
+        kwargs["apply_decay_param_fun"] = lambda name: name not in without
     return params, getattr(nb.optimizer, kwargs.pop("type"))(**kwargs)
 
 

@@ -26,10 +26,15 @@ SAME = [
     *("attr_need_clip_value", "attr_need_clip_norm", "attr_need_clip_global"),
     *("groups_lr_wd", "groups_l1_wd", "groups_clip_each", "groups_momentum_overrides"),
     *("sgd_none_cglobal", "sgd_l1_cglobal", "sgd_l2_cglobal"),
+    *("adam_none", "adam_l2_cglobal", "adam_attr", "adam_amsgrad", "adam_bigeps_betas"),
+    *("adamw_groups", "adamw_wd_nodecay_bias"),
 ]
 
 # Paddle rounds momentum and decay to float32 here; nbopt does not (D6).
 FLOAT64 = ["f64_l2"]
+
+# Here Paddle rounds nothing.
+FLOAT64_ADAM = "adam_f64"
 
 # The recorded base rate of every step is set by hand.
 SCHEDULES = [
@@ -59,8 +64,6 @@ ELSEWHERE = {
     ("jittor_weight_norm", None): "compat/test_jittor.py",
 }
 LATER = {
-    ("optimizer", "Adam"),
-    ("optimizer", "AdamW"),
     ("model_average", "Momentum"),
     ("lr_tables", None),
 }
@@ -100,7 +103,7 @@ def in_float32(rec):
 
 
 def test_every_recording_is_played_once():
-    played = [*SAME, *FLOAT64, *SCHEDULES, *WEIGHT_NORM, *DIFFERENT, *CLIPS]
+    played = [*SAME, *FLOAT64, FLOAT64_ADAM, *SCHEDULES, *WEIGHT_NORM, *DIFFERENT, *CLIPS]
     found, others = [], set()
     for path in GOLDEN.glob("*.npz"):
         meta = load(path.stem).meta
@@ -151,6 +154,21 @@ def test_float64_recording(name):
     rec = load(name)
     assert_follows(play_nbopt(rec), rec, rtol=1e-6)
     assert_follows(play_nbopt(in_float32(rec)), rec, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("play", [play_oracle, play_nbopt])
+def test_float64_recording_of_adam(play):
+    rec = load(FLOAT64_ADAM)
+    assert_follows(play(rec), rec, rtol=1e-14, atol=1e-14)
+
+
+def test_adam_counts_its_steps():
+    """Paddle keeps the powers of the betas; they are one step ahead of the count."""
+    rec = load("adam_bigeps_betas")
+    for t, got in enumerate(play_nbopt(rec)):
+        for beta in ("beta1", "beta2"):
+            power = rec.arrays[f"state::{beta}_pow_acc::w"][t]
+            assert_allclose(rec.opt[beta] ** (got["w.step"] + 1), power, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", DIFFERENT)

@@ -236,7 +236,9 @@ def adaptors(rule: Rule) -> dict[str, Function]:
     read = [f"coefficients[s, COEFFICIENT_RULE + {j}]" for j in range(len(fixed))]
     prepared = [f"    {target} = {value}" for target, value in zip(read, given, strict=False)]
     if rule.prepare is not None:
-        prepared = _unpacked(f"prepared(float(step), {', '.join(given)})", read)
+        # As the rule would read them, so that what is derived from them fits them.
+        rounded = [f"float(storage({value}))" for value in given[1:]]
+        prepared = _unpacked(f"prepared({', '.join(['float(step)', 'lr', *rounded])})", read)
     sources = {
         "accumulator_rows": [
             "def accumulator_rows(tables, begin, end):",

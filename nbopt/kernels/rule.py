@@ -138,6 +138,7 @@ def rule(
         ``prepare(step, lr, <hyper-parameters>)`` returns ``lr`` and the hyper-parameters as the rule shall
         read them, then what the further arguments of the rule name. It runs in float64, once per parameter
         and step, where ``step`` counts the updates of the parameter from 1; each result is rounded once.
+        It gets each hyper-parameter rounded to the dtype of the parameters, as the rule would.
 
     Returns
     -------

@@ -147,7 +147,7 @@ def test_prepare_runs_once_per_parameter_and_step_in_float64():
         opt.step(grads)
         for name in (name for name in grads if grads[name]):
             counts[name] = counts.get(name, 0) + 1
-            lr, beta = unbiased(float(counts[name]), 0.3, 0.3)
+            lr, beta = unbiased(float(counts[name]), 0.3, float(np.float32(0.3)))
             given = [np.float32(x) for x in (grads[name][0], lr, beta)]
             value[name], moment[name] = mean(value[name], moment[name], *given)
         assert {name: bits(params[name].value[0]) for name in value} == {n: bits(v) for n, v in value.items()}
