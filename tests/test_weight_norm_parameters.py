@@ -19,6 +19,7 @@ SHAPES = [(5,), (3, 4), (7, 1), (2, 3, 4), (3, 2, 2, 3)]
 # The last ones are longer than a block of rows (256), of elements (4096), and a tile (512).
 CASES = [(shape, dim) for shape in SHAPES for dim in (None, *range(len(shape)))]
 CASES += [((), None), ((600, 5), 1), ((3, 5000), 0), ((70, 90), None), ((300, 2, 300), 1)]
+CASES += [((2, 2, 1030), 1), ((33_000,), None), ((1, 4), 0)]  # pieces of long slices; one slice
 case = pytest.mark.parametrize(("shape", "dim"), CASES, ids=[f"{s} {d}" for s, d in CASES])
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 sealing = pytest.mark.parametrize("sealed", [False, True], ids=["open", "sealed"])
