@@ -16,7 +16,11 @@ __all__ = ["Summary", "SummaryRow"]
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One parameter of a `Summary`."""
+    """One parameter of a `Summary`.
+
+    Of a weight-normed parameter `lr`, `regularizer`, `clip` and `trainable` are what the parameter itself
+    says, and `parts` holds the rows of its v and its g, whose policies may differ; it is empty elsewhere.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -26,6 +30,21 @@ class SummaryRow:
     regularizer: str
     clip: bool
     bytes: int
+    parts: tuple[SummaryRow, ...] = ()
+
+    def _cells(self) -> tuple[str, ...]:
+        """Return the row of the table; v and g are told apart where they differ."""
+        own = self._policy()
+        if self.parts:
+            v, g = (part._policy() for part in self.parts)
+            own = tuple(a if a == b else f"v: {a}, g: {b}" for a, b in zip(v, g, strict=True))
+        trainable, *rest = own
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        return (self.name, shape, self.kind, trainable, *rest, f"{self.bytes:,}")
+
+    def _policy(self) -> tuple[str, ...]:
+        trainable, clip = "yes" if self.trainable else "frozen", "yes" if self.clip else "no"
+        return trainable, f"x {self.lr:g}", self.regularizer, clip
 
 
 @dataclass(frozen=True)
@@ -47,19 +66,7 @@ class Summary:
 
     def __str__(self) -> str:
         head = ("name", "shape", "kind", "trainable", "lr", "regularizer", "clip", "bytes")
-        body = [
-            (
-                row.name,
-                "x".join(map(str, row.shape)) or "scalar",
-                row.kind,
-                "yes" if row.trainable else "frozen",
-                f"x {row.lr:g}",
-                row.regularizer,
-                "yes" if row.clip else "no",
-                f"{row.bytes:,}",
-            )
-            for row in self.rows
-        ]
+        body = [row._cells() for row in self.rows]
         widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
         lines = [
             "  ".join(
@@ -77,25 +84,29 @@ class Summary:
 
 def summarize(parameters: Iterable[Parameter], dtype: np.dtype[Any]) -> Summary:
     """Return the table of `parameters`."""
-    rows = []
-    elements = 0
-    for p in parameters:
-        elements += p.size
-        regularizer = p.regularizer
-        rows.append(
-            SummaryRow(
-                name=p.name,
-                shape=p.shape,
-                kind=f"weight norm, dim={p.dim}" if p.weight_v is not None else "plain",
-                trainable=p.trainable,
-                lr=p.learning_rate,
-                regularizer=(
-                    "inherited"
-                    if regularizer is None
-                    else f"{type(regularizer).__name__[:2]} {regularizer.coeff:g}"
-                ),
-                clip=p.need_clip,
-                bytes=sum(part.size for part in p._moved) * dtype.itemsize,
-            )
-        )
-    return Summary(tuple(rows), elements, sum(row.bytes for row in rows))
+    parameters = list(parameters)
+    rows = tuple(_row(p, dtype) for p in parameters)
+    return Summary(rows, sum(p.size for p in parameters), sum(row.bytes for row in rows))
+
+
+def _row(p: Parameter, dtype: np.dtype[Any]) -> SummaryRow:
+    kind = "plain"
+    parts: tuple[SummaryRow, ...] = ()
+    if p._role != "plain":
+        kind = f"{'weight norm' if p._role == 'normed' else p._role}, dim={p.dim}"
+    if p.weight_v is not None and p.weight_g is not None:
+        parts = (_row(p.weight_v, dtype), _row(p.weight_g, dtype))
+    regularizer = p.regularizer
+    return SummaryRow(
+        name=p.name,
+        shape=p.shape,
+        kind=kind,
+        trainable=p.trainable,
+        lr=p.learning_rate,
+        regularizer=(
+            "inherited" if regularizer is None else f"{type(regularizer).__name__[:2]} {regularizer.coeff:g}"
+        ),
+        clip=p.need_clip,
+        bytes=sum(part.bytes for part in parts) if parts else p.size * dtype.itemsize,
+        parts=parts,
+    )

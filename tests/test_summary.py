@@ -83,6 +83,31 @@ def test_the_summary_shows_what_was_set_and_does_not_follow():
     assert before.rows[0].lr == 0.5
 
 
+def test_v_and_g_are_told_apart_where_they_differ():
+    params = network()
+    g, v = params["w"].weight_g, params["w"].weight_v
+    v.regularizer, g.learning_rate, g.need_clip, v.trainable = L2Decay(0.0), 2.0, False, False
+    row = params.summary().rows[0]
+    assert [(part.name, part.shape, part.kind) for part in row.parts] == [
+        ("w_v", (3, 40), "direction, dim=0"),
+        ("w_g", (3, 1), "magnitude, dim=0"),
+    ]
+    found = [(r.trainable, r.lr, r.regularizer, r.clip, r.bytes) for r in (row, *row.parts)]
+    assert found == [
+        (True, 0.5, "L2 0", True, 492),
+        (False, 0.5, "L2 0", True, 480),
+        (True, 2.0, "L2 0.0001", False, 12),
+    ]
+    text = " ".join(str(params.summary()).splitlines()[2].split())
+    assert text == (
+        "w 3x40 weight norm, dim=0 v: frozen, g: yes v: x 0.5, g: x 2 v: L2 0, g: L2 0.0001 v: yes, g: no 492"
+    )
+    assert [other.parts for other in params.summary().rows[1:]] == [()] * 3
+    params["w"].trainable = params["w"].need_clip = False
+    text = " ".join(str(params.summary()).splitlines()[2].split())
+    assert text.endswith("dim=0 frozen v: x 0.5, g: x 2 v: L2 0, g: L2 0.0001 no 492")
+
+
 def test_an_empty_buffer_has_an_empty_table():
     summary = nb.ParameterBuffer().summary()
     assert (summary.rows, summary.elements, summary.bytes) == ((), 0, 0)
