@@ -210,7 +210,7 @@ def as_float_array(
 
 
 def nearest(key: str, legal: Iterable[str]) -> str:
-    """Return a phrase that names the legal keys, the nearest first.
+    """Return a phrase that names the legal keys, the nearest first; it goes on after a colon or semicolon.
 
     Examples
     --------
@@ -220,8 +220,8 @@ def nearest(key: str, legal: Iterable[str]) -> str:
     """
     names = list(legal)
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Legal keys: {', '.join(names)}"
+    hint = f"did you mean {close[0]!r}? Legal" if close else "legal"
+    return f"{hint} keys: {', '.join(names)}"
 
 
 def _show(value: Any) -> str:

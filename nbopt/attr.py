@@ -84,7 +84,7 @@ class ParamAttr:
             key = next(iter(unknown))
             legal = [field.name for field in fields(self)]
             hint = " (WeightNormParamAttr has a dim)" if key == "dim" else ""
-            raise TypeError(f"{kind} got an unknown argument {key!r}{hint}: {nearest(key, legal)}")
+            raise TypeError(f"{kind} got an unknown argument {key!r}{hint}; {nearest(key, legal)}")
         if initializer is not None and not isinstance(initializer, Initializer):
             raise TypeError(f"{kind} initializer must be an Initializer, got {initializer!r}")
         if regularizer is not None and not isinstance(regularizer, Regularizer):
@@ -190,6 +190,18 @@ class WeightNormParamAttr(ParamAttr):
             if dim < 0:
                 raise ParameterError(f"WeightNormParamAttr got dim={dim}. {DIM_MEANINGS}")
         object.__setattr__(self, "dim", dim)
+
+
+def differences(one: ParamAttr, other: ParamAttr) -> tuple[str, str]:
+    """Return both records with nothing but the fields in which they differ."""
+    missing = object()
+
+    def show(attr: ParamAttr, against: ParamAttr) -> str:
+        values = {field.name: getattr(attr, field.name) for field in fields(attr)}
+        parts = [f"{k}={v!r}" for k, v in values.items() if getattr(against, k, missing) != v]
+        return f"{type(attr).__name__}({', '.join(parts)})"
+
+    return show(one, other), show(other, one)
 
 
 def as_attr(value: Any, label: str) -> ParamAttr | None:

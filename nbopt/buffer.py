@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._validation import as_flag, as_float_array, as_integer, as_name, as_shape, nearest
-from nbopt.attr import DIM_MEANINGS, ParamAttr, WeightNormParamAttr, as_attr
+from nbopt.attr import DIM_MEANINGS, ParamAttr, WeightNormParamAttr, as_attr, differences
 from nbopt.collection import ParameterCollection
 from nbopt.errors import ParameterError
 from nbopt.initializer import Constant, Initializer, XavierUniform, global_initializer
@@ -165,6 +165,11 @@ class ParameterBuffer(ParameterCollection):
             return self._shared(known, sizes, None if bare == ParamAttr() else bare)
         initializer = record.initializer or global_initializer(is_bias) or default_initializer
         if initializer is None:
+            if is_bias and isinstance(record, WeightNormParamAttr) and 0 not in sizes:
+                raise ParameterError(
+                    f"parameter {full!r}: a bias starts at zero, which has no direction for weight norm; "
+                    "give an initializer, or a plain ParamAttr"
+                )
             initializer = Constant(0.0) if is_bias else XavierUniform()
         return self._add(full, sizes, record.renamed(full), initializer)
 
@@ -185,9 +190,10 @@ class ParameterBuffer(ParameterCollection):
                 f"shape {shape}; give the other one another name"
             )
         if attr is not None and attr != known.attr.renamed(None):
+            here, there = differences(known.attr.renamed(None), attr)
             raise ParameterError(
-                f"parameter {known.name!r} exists with {known.attr}, which conflicts with "
-                f"{attr.renamed(known.name)}; share it with attr=None or equal attributes"
+                f"parameter {known.name!r} exists with {here}, which conflicts with {there}; share it with "
+                "attr=None or equal attributes"
             )
         return known
 

@@ -108,6 +108,11 @@ class ParameterCollection(Mapping[str, Parameter]):
     def select(self, pattern: str) -> list[Parameter]:
         """Return the parameters whose names match an `fnmatch` pattern, in creation order.
 
+        Raises
+        ------
+        ParameterError
+            If it matches nothing but the g or v of weight-normed parameters, which patterns do not find.
+
         Examples
         --------
         >>> import nbopt as nb
@@ -116,7 +121,20 @@ class ParameterCollection(Mapping[str, Parameter]):
         ['a.b', 'c.b']
         """
         as_name(pattern, "pattern")
-        return [p for name, p in self.items() if fnmatch.fnmatchcase(name, pattern)]
+        found = [p for name, p in self.items() if fnmatch.fnmatchcase(name, pattern)]
+        if not found:
+            self._refuse_parts(pattern)
+        return found
+
+    def _refuse_parts(self, pattern: str) -> None:
+        for p in self.values():
+            for letter, part in (("g", p.weight_g), ("v", p.weight_v)):
+                if part is not None and fnmatch.fnmatchcase(part.name, pattern):
+                    raise ParameterError(
+                        f"pattern {pattern!r} matches {part.name!r}, a part of {p.name!r}; patterns find "
+                        f"whole parameters alone. Write params[{p.name!r}].weight_{letter}, as in "
+                        f"params[{p.name!r}].weight_{letter}.trainable = False"
+                    )
 
     def _matching(self, pattern: str) -> list[Parameter]:
         found = self.select(pattern)
@@ -324,7 +342,8 @@ class ParameterCollection(Mapping[str, Parameter]):
         -------
         Summary
             Printed, a table. `rows` holds `name`, `shape`, `kind`, `trainable`, `lr`, `regularizer`, `clip`
-            and `bytes` of each parameter; `elements` and `bytes` are those of all.
+            and `bytes` of each parameter, and of a weight-normed one `parts`, the rows of its v and g, which
+            the table tells apart where they differ; `elements` and `bytes` are those of all.
 
         Examples
         --------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,6 +120,10 @@ class Parameter(Policy):
         """
         return self._parts[0] if self._parts else None
 
+    @weight_g.setter
+    def weight_g(self, value: object) -> None:
+        self._refuse("weight_g")
+
     @property
     def weight_v(self) -> Parameter | None:
         """The direction v of a weight-normed parameter, of the same shape; None of any other.
@@ -133,6 +137,17 @@ class Parameter(Policy):
         Parameter('w_v', shape=(2, 3), float32)
         """
         return self._parts[1] if self._parts else None
+
+    @weight_v.setter
+    def weight_v(self, value: object) -> None:
+        self._refuse("weight_v")
+
+    def _refuse(self, part: str) -> NoReturn:
+        raise AttributeError(
+            f"{part} of {self.name!r} is a Parameter and cannot be replaced; assign to {part}.value"
+            if self._parts
+            else f"{self.name!r} has no weight norm, and so no {part} to set"
+        )
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -63,7 +63,7 @@ def weight_norm(v: ArrayLike, g: ArrayLike, dim: int | None) -> NDArray[Any]:
     array([[6., 8.],
            [0., 1.]])
     """
-    v, g = _checked("weight_norm", dim, v=v, g=g)
+    dim, (v, g) = _checked("weight_norm", dim, v=v, g=g)
     return norms.compose(v, g, dim)
 
 
@@ -102,12 +102,18 @@ def weight_norm_backward(
     >>> dv, dg
     (array([[ 1.28, -0.96]]), array([0.6]))
     """
-    v, g, dw = _checked("weight_norm_backward", dim, v=v, g=g, dw=dw)
+    dim, (v, g, dw) = _checked("weight_norm_backward", dim, v=v, g=g, dw=dw)
     return norms.backward(v, g, dw, dim)
 
 
-def _checked(label: str, dim: int | None, **given: ArrayLike) -> list[NDArray[Any]]:
-    """Return the arrays in their common dtype, or say what is wrong with one of them."""
+def _checked(label: str, dim: int | None, **given: ArrayLike) -> tuple[int | None, list[NDArray[Any]]]:
+    """Return `dim` and the arrays in their common dtype, or say what is wrong with one of them."""
+    if isinstance(given["g"], str):
+        raise TypeError(
+            f"{label} takes arrays v and g, got {type(given['v']).__name__} and {given['g']!r}; for an "
+            "attribute of an object see nbopt.compat.paddle.weight_norm and "
+            "nbopt.compat.jittor.weightnorm.weight_norm"
+        )
     # A Python number takes the dtype of the arrays.
     single = all(type(a) in (int, float) or getattr(a, "dtype", None) == np.float32 for a in given.values())
     dtype = np.dtype(np.float32 if single else np.float64)
@@ -130,4 +136,4 @@ def _checked(label: str, dim: int | None, **given: ArrayLike) -> list[NDArray[An
         )
     if "dw" in arrays and arrays["dw"].shape != shape:
         raise ParameterError(f"dw of {label} must have the shape of v, {shape}, got {arrays['dw'].shape}")
-    return list(arrays.values())
+    return dim, list(arrays.values())

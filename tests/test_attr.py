@@ -134,7 +134,7 @@ RECORD_ERRORS = {
     "gradient_clip": (lambda: PLAIN(gradient_clip=1), TypeError, ["gradient_clip", "grad_clip", "need_clip"]),
     "misspelled": (lambda: PLAIN(learning_rte=1.0), TypeError, ["learning_rte", "'learning_rate'?"]),
     "dim of a plain one": (lambda: PLAIN(dim=0), TypeError, ["dim", "WeightNormParamAttr"]),
-    "unknown to weight norm": (lambda: NORMED(axis=0), TypeError, ["axis", "dim"]),
+    "unknown to weight norm": (lambda: NORMED(axis=0), TypeError, ["argument 'axis'; legal keys: ", "dim"]),
     "weight norm misspelled": (lambda: NORMED(dims=0), TypeError, ["dims", "'dim'?"]),
     "dim -1": (lambda: NORMED(dim=-1), ParameterError, ["dim=-1", *TABLE]),
     "dim is a float": (lambda: NORMED(dim=1.0), TypeError, ["dim", "integer", "1.0"]),
@@ -375,6 +375,17 @@ def test_errors_of_setters(name, value, error, words, attr):
     before = [getattr(made, field) for field in FIELDS]
     refused(lambda: setattr(made, name, value), error, ["'fc.bias'", name, *words])
     assert [getattr(made, field) for field in FIELDS] == before
+
+
+@pytest.mark.parametrize("part", ["weight_g", "weight_v"])
+def test_a_part_of_weight_norm_is_not_replaced(part):
+    made = parameter(NORMED())
+    before = getattr(made, part)
+    with pytest.raises(AttributeError, match=f"{part} of 'fc.bias' is a Parameter .*assign to {part}.value"):
+        setattr(made, part, np.ones(3))
+    assert getattr(made, part) is before
+    with pytest.raises(AttributeError, match=f"'fc.bias' has no weight norm, and so no {part}"):
+        setattr(parameter(), part, np.ones(3))
 
 
 @pytest.mark.parametrize("name", ["name", "shape", "dtype", "size", "device", "attr", "weight_v"])

@@ -387,7 +387,7 @@ def test_clear_grad(keep, sealed):
 def test_select_freeze_unfreeze():
     params = network()
     assert [p.name for p in params.select("*.bias")] == ["fc.bias", "out.bias"]
-    assert params.select("*.BIAS") == params.select("*_v") == []
+    assert params.select("*.BIAS") == []
     params.freeze("fc.*")
     assert [p.name for p in every(params) if not p.trainable] == [
         "fc.weight",
@@ -441,6 +441,13 @@ BAD_CALLS = {
     "select": (lambda s: s.select(3), TypeError, ["pattern", "string", "3"]),
     "freeze": (lambda s: s.freeze("fc_*"), ParameterError, ["'fc_*'", "fc.weight"]),
     "unfreeze": (lambda s: s.unfreeze("*.b"), ParameterError, ["'*.b'", "fc.bias"]),
+    "select v": (lambda s: s.select("*_v"), ParameterError, ["'*_v'", "params['fc.weight'].weight_v"]),
+    "freeze g": (
+        lambda s: s.freeze("*_g"),
+        ParameterError,
+        ["params['fc.weight'].weight_g.trainable = False"],
+    ),
+    "unfreeze a g": (lambda s: s.unfreeze("out*_g"), ParameterError, ["params['out.weight'].weight_g"]),
     "numpy": (lambda s: s.numpy(None), TypeError, ["pattern", "None"]),
 }
 

@@ -311,7 +311,7 @@ def test_bad_options_are_refused(arguments, error):
         pytest.param({"w": None}, None, TypeError, "'w'.*object", id="None"),
         pytest.param({3: [1.0]}, None, TypeError, "name", id="name"),
         pytest.param([1.0], None, TypeError, "", id="list"),
-        pytest.param({"w": [1.0]}, {"v": True}, ParameterError, "'v'.*Legal keys: w", id="unknown"),
+        pytest.param({"w": [1.0]}, {"v": True}, ParameterError, "'v'.*legal keys: w", id="unknown"),
         pytest.param({"w": [1.0]}, {"w": 1}, TypeError, "need_clip of 'w'", id="flag"),
     ],
 )

@@ -561,7 +561,7 @@ ERRORS = [
     (lambda: XavierNormal(fan_out=-2.0), HyperparameterError, "fan_out must be a finite number"),
     (lambda: KaimingUniform(mode="fan"), HyperparameterError, "mode 'fan' is unknown; did you"),
     (lambda: KaimingUniform(mode="fan"), HyperparameterError, "fan_in, fan_out"),
-    (lambda: KaimingUniform(mode=1), TypeError, "mode must be a string, got 1; Legal keys: fan_in"),
+    (lambda: KaimingUniform(mode=1), TypeError, "mode must be a string, got 1; legal keys: fan_in"),
     (lambda: KaimingUniform(3, mode="fan_out"), HyperparameterError, "fan_in must be None with"),
     (lambda: KaimingUniform(-3), HyperparameterError, "fan_in must be a finite number >= 0"),
     (lambda: KaimingUniform(True), TypeError, "fan_in must be a number, got bool"),

@@ -202,6 +202,25 @@ def test_conflicts_name_both(first, shape, second, words, sealed):
     assert w.shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (
+            NORMED(dim=0),
+            NORMED(dim=1),
+            r"WeightNormParamAttr\(dim=0\), .* with WeightNormParamAttr\(dim=1\);",
+        ),
+        (PLAIN(), NORMED(), r"ParamAttr\(do_model_average=True\), .*\(do_model_average=False, dim=None\);"),
+    ],
+    ids=["dims", "plain and weight norm"],
+)
+def test_conflicts_show_what_differs_alone(first, second, words):
+    params = nb.ParameterBuffer(seed=0)
+    params.create_parameter([2, 2], "w", first)
+    with pytest.raises(ParameterError, match=f"'w' exists with {words} share it"):
+        params.create_parameter([2, 2], "w", second)
+
+
 # Each pair cannot live together, in any order of creation.
 COLLISIONS = [
     (("w", NORMED()), ("w_v", None)),

@@ -324,6 +324,13 @@ def test_refused(v, g, dim, error, words):
         assert not [word for word in (label, *words) if word not in str(caught.value)], str(caught.value)
 
 
+@pytest.mark.parametrize("v", [type("Layer", (), {})(), V], ids=["object", "array"])
+def test_a_name_in_place_of_g_points_to_the_functions_for_objects(v):
+    kind = type(v).__name__
+    with pytest.raises(TypeError, match=rf"got {kind} and 'weight'; .*nbopt\.compat\.paddle\.weight_norm"):
+        nb.weight_norm(v, "weight", 0)
+
+
 @pytest.mark.parametrize("dw", [[3.0, 4.0], [[1.0, 2.0, 3.0]], 1.0, np.ones((2, 2, 1))], ids=str)
 def test_dw_has_the_shape_of_v(dw):
     with pytest.raises(ParameterError, match=r"dw of .* shape of v, \(2, 2\)"):

@@ -136,7 +136,10 @@ def test_a_zero_slice_is_an_error_at_creation(shape, dim, initializer, words):
 
 def test_a_bias_starts_at_zero_and_a_given_array_may():
     params = nb.ParameterBuffer()
-    refused(lambda: params.create_parameter([2], "b", NORMED(), True), ParameterError, ["'b'", "zero"])
+    words = ["'b'", "a bias starts at zero", "initializer"]
+    refused(lambda: params.create_parameter([2], "b", NORMED(), True), ParameterError, words)
+    assert params.create_parameter([2], "b", NORMED(), True, Normal()).weight_g.numpy() > 0
+    assert params.create_parameter([0], "nothing", NORMED(), True).size == 0
     arrays, attrs = {"a": [1.0], "w": [[1.0], [0.0]]}, {"w": NORMED(dim=0)}
     refused(
         lambda: nb.ParameterBuffer.from_arrays(arrays, attrs), ParameterError, ["'w'", "slice 1", "axis 0"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nbopt.errors import ParameterError
 
-__all__ = ["Hook", "as_dim", "as_weight", "attach", "detach", "find", "kind"]
+__all__ = ["Hook", "as_dim", "as_weight", "attach", "detach", "find", "kind", "refuse_array"]
 
 _HOOKS = "_weight_norm_hooks"  # of a derived class: its hooks, sorted by name
 _EXCHANGE = threading.RLock()  # held while an object changes its class
@@ -250,6 +250,15 @@ def _rebuild(hooks: tuple[Hook, ...], make: Callable[..., Any], *args: Any) -> A
 
 
 # --- values
+
+
+def refuse_array(module: Any) -> None:
+    """Say where weight norm of an array is, if that is what was given in place of an object."""
+    if type(module) in (np.ndarray, list, tuple):
+        raise TypeError(
+            f"weight_norm of nbopt.compat takes an object and the name of its attribute, got {kind(module)}; "
+            f"for arrays see nbopt.weight_norm(v, g, dim)"
+        )
 
 
 def kind(value: Any) -> str:

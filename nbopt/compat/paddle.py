@@ -9,13 +9,13 @@ composed whenever it is read, where Paddle does so in the forward call.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import nbopt as nb
-from nbopt.compat._hook import Hook, as_dim, as_weight, attach, detach, find, kind
+from nbopt.compat._hook import Hook, as_dim, as_weight, attach, detach, find, kind, refuse_array
 from nbopt.errors import ParameterError
 
 __all__ = ["remove_weight_norm", "weight_norm"]
@@ -23,6 +23,11 @@ __all__ = ["remove_weight_norm", "weight_norm"]
 Layer = TypeVar("Layer")
 
 _EPSILON = 1e-12
+
+
+def __getattr__(name: str) -> NoReturn:
+    hint = f"; it is nbopt.{name}" if name in ("ParamAttr", "WeightNormParamAttr") else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def weight_norm(layer: Layer, name: str = "weight", dim: int | None = 0) -> Laye
     >>> conv.weight_g.shape, conv.weight_v.shape
     ((5,), (5, 3, 3, 3))
     """
+    refuse_array(layer)
     if not hasattr(layer, name):
         raise KeyError(f"{kind(layer)} has no attribute {name!r}")
     rank = as_weight(layer, name, getattr(layer, name)).ndim

@@ -314,6 +314,14 @@ def test_a_python_module_is_refused(room):
         room.norm(module)
 
 
+@pytest.mark.parametrize("array", [np.eye(2), [[1.0]], (1.0,)], ids=["array", "list", "tuple"])
+def test_an_array_in_place_of_an_object_points_to_the_function_for_arrays(room, array):
+    words = rf"an object and the name .*got {type(array).__name__}; .*nbopt\.weight_norm\(v, g, dim\)"
+    for name in ("weight", np.ones(2)):
+        with pytest.raises(TypeError, match=words):
+            room.module.weight_norm(array, name, 0)
+
+
 WEIGHTS = {
     "a list": ([[1.0]], TypeError, "got list"),
     "None": (None, TypeError, "got NoneType"),

@@ -198,3 +198,11 @@ def test_removal_of_what_is_not_there():
 def test_a_number_has_no_axis(dim):
     with pytest.raises(ParameterError, match="weight of Record must have at least one axis"):
         weight_norm(Record(np.array(1.0)), dim=dim)
+
+
+@pytest.mark.parametrize("name", ["ParamAttr", "WeightNormParamAttr"])
+def test_attributes_of_parameters_are_in_the_package_itself(name):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'; it is nbopt.{name}$"):
+        getattr(nb.compat.paddle, name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'weight_nrm'$"):
+        getattr(nb.compat.paddle, "weight_nrm")  # noqa: B009

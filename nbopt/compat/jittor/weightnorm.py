@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nbopt as nb
-from nbopt.compat._hook import Hook, as_dim, attach, detach, find, kind
+from nbopt.compat._hook import Hook, as_dim, attach, detach, find, kind, refuse_array
 from nbopt.errors import ParameterError
 
 __all__ = ["WeightNorm", "remove_weight_norm", "weight_norm"]
@@ -123,6 +123,7 @@ class WeightNorm(Hook):
         >>> model.__fhook2__ is hook, model.weight_g
         (True, array([[5.]]))
         """
+        refuse_array(module)
         hook = WeightNorm(name, dim)
         if hasattr(module, "__fhook2__"):
             raise RuntimeError(
