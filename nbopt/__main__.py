@@ -25,6 +25,11 @@ Command = Callable[[argparse.ArgumentParser], Work]
 
 COMMANDS: list[Command] = []
 
+WHY_ALIKE = (
+    "The learning rate fits the plain weights, so weight norm need not win here. It does where the rate is\n"
+    "too high: see 'Weight normalization at a high learning rate' in the gallery of the documentation."
+)
+
 
 def _command(function: Command) -> Command:
     COMMANDS.append(function)
@@ -73,6 +78,8 @@ def demo(parser: argparse.ArgumentParser) -> Work:
         if args.compare:
             both = compare(*setting, quiet=args.quiet)
             print(both)
+            if not args.quiet:
+                print(WHY_ALIKE)
             paint = partial(draw_comparison, both)
         else:
             result = run(*setting, weight_norm=args.weight_norm, quiet=args.quiet)

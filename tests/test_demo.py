@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -276,3 +277,13 @@ def test_comparison_is_drawn_over_steps(both: demo.Comparison, tmp_path: Path) -
 def test_batches_that_leave_a_rest_or_are_everything(batch_size: int) -> None:
     result = demo.run(epochs=1, batch_size=batch_size, quiet=True)
     assert len(result.history.grad_norm) == math.ceil(1437 / batch_size)
+
+
+def test_the_accuracy_at_the_end_has_a_label(
+    short: demo.DemoResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(pictures, "_tidy", seen.append)
+    demo.draw(short, tmp_path / "demo.png")
+    labels = [text.get_text() for text in seen[1].get_legend().get_texts()]
+    assert labels == ["training", "held out", "held out, at the end"]

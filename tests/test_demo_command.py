@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,7 @@ def test_weight_norm(tmp_path: Path) -> None:
     done = python("-m", "nbopt", "demo", "--weight-norm", "--epochs", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("weight norm, dim=1") == 2
+    assert done.stdout.count("v: L2 0, g: inherited") == 2  # the decay acts on g alone
     assert "training with weight norm" in done.stderr
     told = fields(done.stdout)
     assert 0.9 < float(told["test accuracy"]) <= 1.0
@@ -77,7 +79,11 @@ def test_comparison(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     both = demo.compare(2, 64, 3, quiet=True)
-    assert done.stdout.endswith(f"{both}\npicture: both.png\n")
+    _, table, rest = done.stdout.partition(f"{both}\n")
+    *why, picture = rest.splitlines()
+    assert table
+    assert re.search("need not win here.*rate is too high.*gallery", " ".join(why))
+    assert picture == "picture: both.png"
     assert [path.name for path in tmp_path.iterdir()] == ["both.png"]
     demo.draw_comparison(both, tmp_path / "again.png")
     assert (tmp_path / "both.png").read_bytes() == (tmp_path / "again.png").read_bytes()
