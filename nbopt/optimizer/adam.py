@@ -25,9 +25,7 @@ ADAM_CHECKS = MappingProxyType({"beta1": as_fraction, "beta2": as_fraction, "eps
 def check_flags(kind: str, parameters: Any, beta1: Any, **flags: bool) -> None:
     """Refuse what is no flag, and parameters in the place of a number."""
     if parameters is None and isinstance(beta1, (ParameterBuffer, list)):
-        raise TypeError(
-            f"{kind} got parameters in the place of beta1: write {kind}(0.001, parameters=params)"
-        )
+        raise TypeError(f"{kind} got parameters in the place of beta1: write {kind}(parameters=params)")
     for name, value in flags.items():
         as_flag(value, f"{kind} {name}")
 

@@ -84,9 +84,9 @@ def expand(prefix, values):
 
 
 def as_decay(decay):
-    """The package's form of an oracle's decay."""
-    if decay is None:
-        return None
+    """The package's form of an oracle's decay; a number, AdamW's, is one in both."""
+    if decay is None or isinstance(decay, float):
+        return decay
     return nb.regularizer.L1Decay(decay.l1) if decay.l1 else nb.regularizer.L2Decay(decay.l2)
 
 
@@ -108,9 +108,12 @@ class Twin:
 
     `attrs` are those of a parameter by name, `dims` the kept axis of each weight-normed one; `groups` and
     `options` are as in the oracle, with `Decay` and `Clip` objects. A `rescale_grad` may be in a group.
+    `functions` are arguments that only the package takes; the attributes say the same to the oracle.
     """
 
-    def __init__(self, rule, values, *, attrs=None, dims=None, groups=None, dtype="float64", **options):
+    def __init__(
+        self, rule, values, *, attrs=None, dims=None, groups=None, dtype="float64", functions=None, **options
+    ):
         self.rule, self.dims, self.dtype = rule, dict(dims or {}), np.dtype(dtype)
         self.clips = {}
         self.groups = [dict(group) for group in groups or [{"params": list(values)}]]
@@ -124,14 +127,16 @@ class Twin:
                 self.reference |= oracle.weight_norm(name, value.astype(float), self.dims[name], **attr)
             else:
                 self.reference[name] = Param(value.astype(float), **attr)
+            attr.pop("decays", None)  # said by a function here
             attr |= {"initializer": nb.initializer.Assign(value)}
             attr["regularizer"] = as_decay(attr.get("regularizer"))
             kind = nb.ParamAttr
             if name in self.dims:
                 kind, attr = nb.WeightNormParamAttr, attr | {"dim": self.dims[name]}
             self.params.create_parameter(value.shape, name, attr=kind(**attr))
-        self.opt = RULES[rule](
+        self.opt = getattr(nb.optimizer, rule)(
             **{key: self.translated(key, value) for key, value in self.options.items()},
+            **(functions or {}),
             parameters=[self.translated_group(group) for group in self.groups],
         )
 
