@@ -232,7 +232,7 @@ class Layout:
             together = max(1, t.BLOCK // inner)
             at = np.arange(0, slices, together)
             size = np.minimum(together, slices - at)
-            start, first = segment[t.SEGMENT_START] + at * inner, segment[t.SEGMENT_FIRST_SLICE] + at
+            start, first = 0, segment[t.SEGMENT_FIRST_SLICE] + at
             elements = size * inner
         elif span == t.SPAN_PIECE:
             blocks = -(-inner // t.BLOCK)

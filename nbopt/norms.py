@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from nbopt._validation import as_integer
 from nbopt.errors import ParameterError
 from nbopt.kernels import scalars, tables
-from nbopt.layout import as_slices, sums_of
+from nbopt.layout import as_slices, magnitude_shape, sums_of
 
 __all__ = ["norm"]
 
@@ -43,8 +43,8 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
 
     Notes
     -----
-    The relative error is at most ``(d/2 + 1) 2**-53`` with ``d = 39 + log2(blocks of 4096)``; the scaling
-    by exponent bins follows Blue (1978).
+    The contract states the error: a few dozen units of 2**-53. The scaling by exponent bins follows Blue
+    (1978).
 
     Examples
     --------
@@ -103,7 +103,7 @@ def slice_sums(v: NDArray[Any], d: NDArray[Any], dim: int | None) -> NDArray[np.
         partial = sums_of(*cut)
         tiles = np.empty((3, partial.parts * partial.width))
         flat = (_lent(np.ascontiguousarray(a).reshape(-1)) for a in (v, d))
-        compile_array(arrays.slice_sums, v.dtype)(*flat, *cut, sums, tiles)
+        compile_array(arrays.slice_sums, v.dtype)(*flat, *cut, partial.span, sums, tiles)
     return sums
 
 
@@ -141,7 +141,7 @@ def initial_magnitude(v: NDArray[Any], dim: int | None, name: str) -> NDArray[An
     ParameterError
         If a slice of `v` is zero: weight norm has no direction there.
     """
-    shape = tuple(n if axis == dim else 1 for axis, n in enumerate(v.shape))
+    shape = magnitude_shape(v.shape, dim)
     if not v.size:
         return np.zeros(shape, v.dtype)
     norms = np.atleast_1d(np.asarray(norm(v, dim)))

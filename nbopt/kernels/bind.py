@@ -63,12 +63,17 @@ class Binder:
         self._dtype = dtype
         self._lifted: dict[tuple[int, bool], Any] = {}
         self._templates: list[Function] = []  # keeps the ids above alive
+        self._copies: list[types.FunctionType] = []
         self._hash = hashlib.sha256(f"{nbopt.__version__} {numba.__version__} {dtype} {options}".encode())
+        self._record(tables.ADDRESS_COLUMNS, *_intrinsic_texts())
 
     def bind(self, template: types.FunctionType) -> types.FunctionType:
         """Return a copy of `template` with its global names bound, not compiled, named by the fingerprint."""
         copy = self._copy(template, False)
-        copy.__name__ = copy.__qualname__ = f"{template.__name__}_{self._hash.hexdigest()[:16]}"
+        # All carry it, for functions of one name in two cached kernels would be taken for one.
+        for function in self._copies:
+            function.__qualname__ = f"{function.__name__}_{self._hash.hexdigest()[:16]}"
+        copy.__name__ = copy.__qualname__
         return copy
 
     def _copy(self, template: types.FunctionType, elementwise: bool) -> types.FunctionType:
@@ -89,9 +94,7 @@ class Binder:
             for name, cell in zip(code.co_freevars, template.__closure__ or (), strict=True)
         )
         defaults = tuple(self._bound("default", value, elementwise) for value in template.__defaults__ or ())
-        copy = types.FunctionType(code, namespace, template.__name__, defaults, cells)
-        copy.__module__ = template.__module__
-        return copy
+        return self._made(template, types.FunctionType(code, namespace, template.__name__, defaults, cells))
 
     def _flat(self, template: types.FunctionType) -> types.FunctionType:
         """Bind one function of the kernels, with most of what it calls inlined."""
@@ -112,8 +115,11 @@ class Binder:
         self._record(template.__name__, *_code_texts(code))
         used = [name for name in _global_names(code) if name in values]
         namespace = {name: self._bound(name, values[name], False) for name in used}
-        copy = types.FunctionType(code, namespace, template.__name__)
+        return self._made(template, types.FunctionType(code, namespace, template.__name__))
+
+    def _made(self, template: types.FunctionType, copy: types.FunctionType) -> types.FunctionType:
         copy.__module__ = template.__module__
+        self._copies.append(copy)
         return copy
 
     def _value(self, function: types.FunctionType, name: str) -> Any:
@@ -137,8 +143,8 @@ class Binder:
             return self._lifted[key]
         if isinstance(value, types.ModuleType):
             self._record(name, value.__name__, getattr(value, "__version__", ""))
-        elif hasattr(value, "_defn"):  # an intrinsic
-            self._record(name, *_code_texts(value._defn.__code__))
+        elif hasattr(value, "_defn"):  # an intrinsic: all of them are recorded at once
+            self._record(name)
         elif isinstance(value, np.ndarray):
             self._record(name, value.dtype.str, value.shape, value.tobytes())
         else:
@@ -173,8 +179,15 @@ def _code_texts(code: types.CodeType) -> Iterator[Any]:
     for part in _codes(code):
         yield part.co_code
         yield part.co_names, part.co_varnames, part.co_freevars
-        # The first constant may be the docstring.
-        yield tuple(c for c in part.co_consts if not isinstance(c, (types.CodeType, str)))
+        yield tuple(c for c in part.co_consts if not isinstance(c, types.CodeType))
+
+
+def _intrinsic_texts() -> Iterator[Any]:
+    """What the intrinsics and their helpers generate."""
+    for _, value in sorted(vars(intrinsics).items()):
+        function = getattr(value, "_defn", value)
+        if isinstance(function, types.FunctionType) and function.__module__ == intrinsics.__name__:
+            yield from _code_texts(function.__code__)
 
 
 def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeType:
@@ -191,10 +204,8 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
     ['float', 'float32', 'float32', 'int', 'int']
     """
 
-    def stored(constant: Any, inside: bool = True) -> Any:
-        if type(constant) is float:
-            return dtype.type(constant)
-        if type(constant) is int and inside:
+    def stored(constant: Any, is_exponent: bool = False) -> Any:
+        if type(constant) is float or (type(constant) is int and not is_exponent):
             return dtype.type(constant)
         if type(constant) is tuple:
             parts = tuple(map(stored, constant))
@@ -206,10 +217,7 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
     for this, following in zip(instructions, [*instructions[1:], None], strict=True):
         if this.opname not in ("LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST"):
             continue
-        is_exponent = following is not None and following.argrepr in ("**", "**=")
-        value = stored(this.argval, False)
-        if type(value) is int and not is_exponent:
-            value = dtype.type(value)
+        value = stored(this.argval, following is not None and following.argrepr in ("**", "**="))
         if value is this.argval:
             continue
         if len(constants) > 255:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import types
 import warnings
 from typing import Any
@@ -10,9 +9,6 @@ from typing import Any
 import numba
 
 __all__ = ["Cached"]
-
-# What a cache that is full, forbidden or damaged makes of the first call.
-_FAILURES = (OSError, EOFError, pickle.UnpicklingError)
 
 
 class Cached:
@@ -36,34 +32,36 @@ class Cached:
         except RuntimeError as error:
             if "cache" not in str(error):
                 raise
-            self._do_without("no directory for it can be written")
+            self._dispatcher = numba.njit(**options)(function)
+            _warn_once("no directory for it can be written")
 
     def __call__(self, *args: Any) -> Any:
         """Run, and compile first what was not compiled for such arguments."""
-        try:
-            return self._dispatcher(*args)
-        except _FAILURES as error:  # of the cache: a kernel raises nothing
-            self._do_without(str(error))
-            return self._dispatcher(*args)
+        signature = tuple(numba.typeof(value) for value in args)
+        if signature not in self._dispatcher.overloads:
+            self.compile(signature)
+        return self._dispatcher(*args)
 
     def compile(self, signature: tuple[Any, ...]) -> Any:
         """Compile for types of arguments; return what Numba keeps of it."""
         try:
             self._dispatcher.compile(signature)
-        except _FAILURES as error:
-            self._do_without(str(error))
+        except Exception as error:  # a damaged file can raise anything; a true error comes again
+            self._dispatcher = numba.njit(**self._options)(self.py_func)
             self._dispatcher.compile(signature)
+            _warn_once(f"{type(error).__name__}: {error}")
         return self._dispatcher.overloads[signature]
+
+    def inspect_asm(self) -> dict[Any, str]:
+        """The machine code as text, by types of arguments."""
+        texts: dict[Any, str] = self._dispatcher.inspect_asm()
+        return texts
 
     @property
     def signatures(self) -> list[Any]:
         """The types of arguments that it was compiled for."""
         found: list[Any] = self._dispatcher.signatures
         return found
-
-    def _do_without(self, reason: str) -> None:
-        _warn_once(reason)
-        self._dispatcher = numba.njit(**self._options)(self.py_func)
 
 
 _warned = False
@@ -77,5 +75,5 @@ def _warn_once(reason: str) -> None:
             f"nbopt cannot keep compiled code on disk, so each process compiles again: {reason}. Set "
             "NUMBA_CACHE_DIR to a directory that can be written, or empty the one that is in use",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=2,
         )

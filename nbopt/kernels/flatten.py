@@ -3,7 +3,8 @@
 Numba infers, lowers and optimises every function by itself, and once more in each function that calls it. So
 a kernel that is written as many small functions takes many times as long to compile as one written as a few
 long ones. `flatten` turns the former into the latter: a call becomes the body of what it calls, with names of
-its own. What is computed, and in which order, stays the same.
+its own. What is computed stays the same; the effects of an inlined call come before the rest of its
+statement.
 
 A call can become a body if each ``return`` in it ends it, outside of loops. Where a call may be left out (in
 ``and``, ``or``, ``a if b else c``) or repeated (the test of ``while``), only an expression can take its
@@ -154,11 +155,13 @@ class _Statement(ast.NodeTransformer):
         return node
 
     def visit_For(self, node: ast.For) -> Any:
+        assert not node.orelse, "the else of a loop is not flattened"
         node.iter, node.target = self.visit(node.iter), self.visit(node.target)
         node.body = self._block(node.body)
         return node
 
     def visit_While(self, node: ast.While) -> Any:
+        assert not node.orelse, "the else of a loop is not flattened"
         node.test, node.body = self._perhaps(node.test), self._block(node.body)
         return node
 
@@ -205,6 +208,7 @@ class _Statement(ast.NodeTransformer):
         return ast.Constant(value) if type(value) in (bool, int, float) else _name(name)
 
     def visit_Call(self, node: ast.Call) -> Any:
+        assert not node.keywords, "arguments by keyword are not flattened"
         called = node.func
         node.args = [self.visit(argument) for argument in node.args]
         if isinstance(called, ast.Name) and called.id not in self._names:

@@ -171,6 +171,13 @@ def bin_square(value):
     return 0.0, 0.0, scaled_square
 
 
+def tangent_scalars(magnitude, vv, vd):
+    """(alpha, beta, slope) of a slice: dL/dv = alpha (d - beta v), dL/dg = slope."""
+    inverse = inverse_norm(vv)
+    slope = vd * inverse
+    return magnitude * inverse, slope * inverse, slope
+
+
 def inverse_norm(square):
     """1/|v|, and 0 for a zero slice (contract N6)."""
     if square == 0.0:

@@ -12,9 +12,9 @@ from nbopt.kernels.scalars import (
     BIN_TO,
     bin_square,
     direction_norm,
-    inverse_norm,
     power_for,
     storage,
+    tangent_scalars,
     unscaled,
 )
 from nbopt.kernels.tables import (
@@ -133,15 +133,13 @@ def form_slices(first, end, s, tables):
             inner,
         )
         magnitude = float(trainable[magnitudes + j])
-        inverse = inverse_norm(vv)
-        alpha = magnitude * inverse
-        slope = vd * inverse
+        alpha, beta, slope = tangent_scalars(magnitude, vv, vd)
         slices[SLICE_VV, k] = vv
         slices[SLICE_DD, k] = dd
         slices[SLICE_POWER_V, k] = power_v
         slices[SLICE_POWER_D, k] = power_d
         slices[SLICE_ALPHA, k] = alpha
-        slices[SLICE_BETA, k] = slope * inverse
+        slices[SLICE_BETA, k] = beta
         slices[SLICE_SLOPE, k] = slope / power_d
         norm, slope_norm = math.nan, math.nan
         if math.isfinite(magnitude + vv + vd + dd):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from nbopt.kernels import scalars, trees
 from nbopt.kernels import tables as t
+from nbopt.optimizer.explain import Explanation, explain
 from nbopt.optimizer.nonfinite import raise_found
 
 if TYPE_CHECKING:
     from nbopt.buffer import ParameterBuffer
+    from nbopt.optimizer.base import Optimizer
     from nbopt.optimizer.tables import Tables
+    from nbopt.parameter import Parameter
 
 __all__ = ["Report"]
 
@@ -82,7 +85,10 @@ class Report:
 
     @property
     def grad_norm(self) -> float | None:
-        """Norm of all gradients of the last step, after rescale, before clipping; None if none was taken.
+        """Norm of all gradients of the last step, after rescale, before clipping.
+
+        None where the last step was refused, or did not measure every gradient: under
+        ``nonfinite="propagate"`` without a clip by norm.
 
         Frozen parameters and absent gradients do not enter; with weight norm, those of g and v do.
 
@@ -132,3 +138,42 @@ class Report:
             for s, row in enumerate(self._tables.coefficients)
             if row[t.COEFFICIENT_ACTIVE]
         }
+
+    def explain(self, name: Parameter | str | None = None) -> tuple[Explanation, ...]:
+        """Print how parameters are treated: rate, regularizer, decay, clip, weight norm, frozen or absent.
+
+        Parameters
+        ----------
+        name : str or Parameter, optional
+            One parameter; all of this optimizer by default.
+
+        Returns
+        -------
+        tuple of Explanation
+            What was printed, one per array that moves: with weight norm, one of g and one of v.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays(
+        ...     {"w": [1.0], "b": [0.0]}, attrs={"b": nb.ParamAttr(learning_rate=2.0, need_clip=False)}
+        ... )
+        >>> clip = nb.ClipGradByGlobalNorm(1.0)
+        >>> opt = nb.optimizer.SGD(0.1, parameters=params, weight_decay=0.01, grad_clip=clip)
+        >>> opt.step({"w": [2.0], "b": [1.0]})
+        >>> _ = opt.explain("b")
+        b
+          state        moves
+          rate         0.2 = 0.1 (base) x 1 (group) x 2 (parameter)
+          regularizer  L2Decay(coeff=0.01): the optimizer's, as the parameter has none
+          clip         none: need_clip is False, so ClipGradByGlobalNorm leaves it out
+        >>> round(opt.explain("w")[0].rate, 6)
+        w
+        ...
+          clip         ...; the last step multiplied by 0.5
+        0.1
+        """
+        self.check()
+        found = explain(cast("Optimizer", self), name)
+        print("\n".join(map(str, found)))  # noqa: T201 - it is what the method is for
+        return found

@@ -8,8 +8,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import nbopt as nb
+from nbopt.kernels import intrinsics
 from nbopt.kernels.bind import Binder, adaptors, storage_literals
-from nbopt.kernels.cpu import compile_step
+from nbopt.kernels.cpu import compile_step, late, reduce, step, update
 from nbopt.kernels.rule import Rule
 from nbopt.kernels.rules import momentum, sgd
 from tests.kernels import bits, python
@@ -251,6 +252,38 @@ def test_a_closure_is_part_of_the_fingerprint():
         return compile_step(Rule(rule), FLOAT32, False, False).py_func.__name__
 
     assert made(0.5) == made(0.5) != made(0.25)
+
+
+@pytest.mark.parametrize("rule", [sgd, momentum], ids=lambda r: r.name)
+def test_every_function_of_a_kernel_carries_its_fingerprint(rule):
+    """Else the linker takes functions of one name, in two kernels that the disk cache holds, for one."""
+    lifted = []
+
+    def lift(function, template):
+        lifted.append(function)
+        return function
+
+    kept = {update.update_magnitudes, reduce.square_sum, late.update_tile}
+    root = Binder(lift, {**adaptors(rule), "NORMED": True}, FLOAT32, "test", kept).bind(step.step)
+    digest = root.__name__.removeprefix("step_")
+    assert {function.__name__ for function in lifted} >= {function.__name__ for function in kept}
+    assert {function.__qualname__ for function in lifted} == {f"{f.__name__}_{digest}" for f in lifted}
+
+
+def test_a_string_is_part_of_the_fingerprint():
+    """A rule may compare with one."""
+    source = """
+        def rule(param, grad, lr):
+            return (param - lr * grad if MODE == "a" else param,)
+        MODE = "a"
+    """
+    assert fingerprint(source) != fingerprint(source.replace('MODE == "a"', 'MODE == "b"'))
+
+
+def test_what_an_intrinsic_generates_is_part_of_the_fingerprint(monkeypatch):
+    before = Binder(lambda f, _: f, {}, FLOAT32).bind(shrink).__name__
+    monkeypatch.setattr(intrinsics, "_view", intrinsics._element)
+    assert Binder(lambda f, _: f, {}, FLOAT32).bind(shrink).__name__ != before
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])

@@ -162,11 +162,29 @@ def test_a_name_means_what_its_own_module_says():
     assert types.FunctionType(code, values)(1.0) == 100 + 2 + 2 + 4
 
 
-def test_a_function_without_source_is_known(monkeypatch):
+def test_a_function_without_source_is_known():
     space = {}
     exec("def hidden(x):\n    return x", space)
     assert not has_source(space["hidden"])
     assert has_source(double)
+
+
+def loop_with_else(x):
+    for _ in range(3):
+        x += 1
+    else:
+        x = 0
+    return x
+
+
+def keyword(x):
+    return double(x=x)
+
+
+@pytest.mark.parametrize("function", [loop_with_else, keyword], ids=lambda f: f.__name__)
+def test_forms_that_would_go_wrong_are_refused(function):
+    with pytest.raises(AssertionError, match="not flattened"):
+        flat(function)
 
 
 def test_nothing_of_a_tree_is_changed():

@@ -75,7 +75,9 @@ def _binder(dtype: np.dtype[Any], replacements: dict[str, Any], parallel: bool) 
         "bin_sums": reduce.bins_of_single if single else reduce.bins_of_double,
     }
     called = _CALLED | _CONTRACTED | (_THREADED | _OF_A_THREAD if parallel else frozenset())
-    return Binder(lift, {**constants, **replacements}, dtype, f"parallel={parallel}", called)
+    names = [sorted(function.__name__ for function in kind) for kind in (_CALLED, _CONTRACTED)]
+    options = f"parallel={parallel} called, contracted: {names}"
+    return Binder(lift, {**constants, **replacements}, dtype, options, called)
 
 
 @functools.cache

@@ -9,13 +9,15 @@ import numpy as np
 from nbopt.kernels.cpu.reduce import bin_sums, product_sums, slice_products, tile_products
 from nbopt.kernels.cpu.update import wide_tangent, write_slice
 from nbopt.kernels.intrinsics import borrow
-from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent
+from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent, tangent_scalars
 from nbopt.kernels.slices import fold_columns, rescued_products
 from nbopt.kernels.tables import (
     BINS,
     BLOCK,
     ROW_BLOCK,
-    RUN_FROM,
+    SPAN_PIECE,
+    SPAN_ROWS,
+    SPAN_TILE,
     TILE_WIDTH,
 )
 from nbopt.kernels.trees import pairwise
@@ -33,26 +35,25 @@ def array_squares(x, partials):
         pairwise(partials, b, 0, 1, blocks)
 
 
-def slice_sums(v, d, outer, slices, inner, out, tiles):
+def slice_sums(v, d, outer, slices, inner, span, out, tiles):
     """Sums of v*v, v*d, d*d of each slice of (outer, slices, inner), and the powers of two of v and d.
 
-    Into the columns of `out` (5, slices); `tiles` (3, columns) is work space, see `nbopt.layout.sums_of`.
+    Into the columns of `out` (5, slices). `span`, and the size of the work space `tiles`, are what
+    `nbopt.layout.sums_of` says.
     """
     v, d = borrow(v), borrow(d)
     columns = slices * inner
-    if outer > 1 and inner >= RUN_FROM:
+    if span == SPAN_PIECE:
         blocks = (inner + BLOCK - 1) // BLOCK
         for run in range(outer * slices):
             for block in range(blocks):
-                at, column = (
-                    run * inner + block * BLOCK,
-                    (run // slices * blocks + block) * slices + run % slices,
-                )
+                at = run * inner + block * BLOCK
+                column = (run // slices * blocks + block) * slices + run % slices
                 tiles[0, column], tiles[1, column], tiles[2, column] = product_sums(
                     v, at, d, at, min(BLOCK, inner - block * BLOCK)
                 )
         fold_columns(3, 0, slices, 1, outer * blocks, tiles)
-    elif outer > 1:
+    elif span == SPAN_TILE:
         for row in range(0, outer, ROW_BLOCK):
             rows = min(ROW_BLOCK, outer - row)
             for first in range(0, columns, TILE_WIDTH):
@@ -60,11 +61,11 @@ def slice_sums(v, d, outer, slices, inner, out, tiles):
                 width = min(TILE_WIDTH, columns - first)
                 tile_products(v, at, d, at, columns, rows, width, tiles, row // ROW_BLOCK * columns + first)
         fold_columns(3, 0, columns, inner, (outer + ROW_BLOCK - 1) // ROW_BLOCK, tiles)
-    head = 1 if inner >= RUN_FROM else inner
+    head = inner if span == SPAN_TILE else 1
     for j in range(slices):
         at = j * inner
         vv, vd, dd = 0.0, 0.0, 0.0
-        if outer == 1:
+        if span == SPAN_ROWS:
             vv, vd, dd = slice_products(v, at, d, at, inner)
         else:
             vv, vd, dd = tiles[0, j * head], tiles[1, j * head], tiles[2, j * head]
@@ -86,10 +87,8 @@ def backward(v, g, d, outer, slices, inner, dv, dg, sums):
     """dL/dv and dL/dg from d = dL/dw; `sums` as `slice_sums` left them."""
     for run in range(outer * slices):
         j = run % slices
-        inverse = inverse_norm(sums[0, j])
+        alpha, beta, slope = tangent_scalars(np.float64(g[j]), sums[0, j], sums[1, j])
         power_v, power_d = sums[3, j], sums[4, j]
-        slope = sums[1, j] * inverse
-        alpha, beta = np.float64(g[j]) * inverse, slope * inverse
         dg[j] = storage(slope / power_d)
         begin, end = run * inner, (run + 1) * inner
         if power_v == 1.0 and power_d == 1.0 and is_normal(alpha) and is_normal(beta):

@@ -15,15 +15,17 @@ from nbopt.kernels.cpu.update import (
     compose_factors,
     compose_run,
     constants,
+    is_composed_fast,
     is_fast,
     is_normed_active,
+    scalars_of,
     update_direction,
     update_magnitudes,
     update_slice,
     write_slice,
 )
 from nbopt.kernels.intrinsics import elements, integers, reals, scratch, stack
-from nbopt.kernels.scalars import is_normal, recomposed, ridge, storage, tangent
+from nbopt.kernels.scalars import recomposed, ridge, storage, tangent
 from nbopt.kernels.slices import fold_columns
 from nbopt.kernels.tables import (
     CHUNK_FIRST,
@@ -33,9 +35,7 @@ from nbopt.kernels.tables import (
     CHUNK_START,
     CHUNKS,
     COEFFICIENT_ACTIVE,
-    COEFFICIENT_FACTOR,
     COEFFICIENT_L2,
-    COEFFICIENT_SCALE,
     COEFFICIENTS,
     DERIVED,
     DERIVED_GRADIENT,
@@ -51,8 +51,6 @@ from nbopt.kernels.tables import (
     SEGMENT_TILE,
     SEGMENT_WIDTH,
     SEGMENTS,
-    SLICE_ALPHA,
-    SLICE_BETA,
     SLICE_FACTOR,
     SLICE_POWER,
     SLICE_SQUARE,
@@ -77,9 +75,8 @@ def update_piece(start, size, column, s, tables):
     begin, derived = segments[s, SEGMENT_START] + start, segments[s, SEGMENT_DERIVED] + start
     v = elements(tables, TRAINABLE, storage)[begin : begin + size]
     if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
-        k, slices = slice_at(start, s, tables), reals(tables, SLICES)
-        alpha = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE]
-        alpha, beta = alpha * slices[SLICE_ALPHA, k], slices[SLICE_BETA, k]
+        k = slice_at(start, s, tables)
+        alpha, beta = scalars_of(k, s, tables)
         if is_fast(alpha, beta, k, s, tables):
             l2, fixed = storage(coefficients[s, COEFFICIENT_L2]), constants(tables, s)
             update_slice(storage(alpha), storage(beta), l2, fixed, begin, derived, size, tables)
@@ -92,13 +89,10 @@ def update_piece(start, size, column, s, tables):
 
 def tangent_columns(near, far, start, size, s, tables):
     """Write the scalars of dL/dv for each column of a tile; return whether all are in range."""
-    segments, slices = integers(tables, SEGMENTS), reals(tables, SLICES)
-    coefficients = reals(tables, COEFFICIENTS)
-    factor = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE]
-    inner, k = segments[s, SEGMENT_INNER], slice_at(start, s, tables)
+    inner, k = integers(tables, SEGMENTS)[s, SEGMENT_INNER], slice_at(start, s, tables)
     left, fast = inner - start % inner, True
     for c in range(size):
-        alpha, beta = factor * slices[SLICE_ALPHA, k], slices[SLICE_BETA, k]
+        alpha, beta = scalars_of(k, s, tables)
         fast = fast and is_fast(alpha, beta, k, s, tables)
         near[c], far[c] = storage(alpha), storage(beta)
         left -= 1
@@ -182,7 +176,7 @@ def compose_piece(start, size, s, tables):
     w = elements(tables, DERIVED, storage)[derived : derived + size]
     k = slice_at(start, s, tables)
     factor, power = slices[SLICE_FACTOR, k], slices[SLICE_POWER, k]
-    if power == 1.0 and is_normal(factor):
+    if is_composed_fast(factor, power):
         compose_run(w, v, storage(factor))
     else:
         write_slice(w, v, 0, size, 1, factor, power)
@@ -194,8 +188,8 @@ def factor_columns(factors, start, size, s, tables):
     slices = reals(tables, SLICES)
     left, fast = inner - start % inner, True
     for c in range(size):
-        factor = slices[SLICE_FACTOR, k]
-        fast = fast and slices[SLICE_POWER, k] == 1.0 and is_normal(factor)
+        factor, power = slices[SLICE_FACTOR, k], slices[SLICE_POWER, k]
+        fast = fast and is_composed_fast(factor, power)
         factors[c] = storage(factor)
         left -= 1
         if left == 0:

@@ -57,23 +57,22 @@ def bind_step(
         How many elements a step moves.
     """
     addresses = address_table(arrays)
-    serial = functools.partial(_entry(compile_step(rule, dtype, normed, False), addresses), addresses, 1)
+
+    @functools.cache
+    def twin(parallel: bool) -> Callable[..., int]:
+        return functools.partial(_entry(compile_step(rule, dtype, normed, parallel), addresses), addresses)
+
     if elements < PARALLEL_FROM:
-        return serial
-    parallel: Callable[..., int] | None = None
+        return functools.partial(twin(False), 1)
 
     def run() -> int:
-        nonlocal parallel
         threads = numba.get_num_threads()
         if threads == 1 or _is_child:
-            return serial()
-        if parallel is None:
-            parallel = functools.partial(
-                _entry(compile_step(rule, dtype, normed, True), addresses), addresses
-            )
+            return twin(False)(1)
         with _entrance():
-            return parallel(threads)
+            return twin(True)(threads)
 
+    twin(numba.get_num_threads() > 1 and not _is_child)
     return run
 
 

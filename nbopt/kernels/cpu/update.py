@@ -100,8 +100,7 @@ def update_direction(param, direction, rows, first, count, step, s, k, tables):
     """Move the elements of slice `k` of a v, or a stretch of them, `step` apart, whatever its scalars."""
     coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
     fixed = constants(tables, s)
-    factor = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE]
-    alpha, beta = factor * slices[SLICE_ALPHA, k], slices[SLICE_BETA, k]
+    alpha, beta = scalars_of(k, s, tables)
     power_v, power_d = slices[SLICE_POWER_V, k], slices[SLICE_POWER_D, k]
     l2 = storage(coefficients[s, COEFFICIENT_L2])
     if is_fast(alpha, beta, k, s, tables):
@@ -117,6 +116,13 @@ def update_direction(param, direction, rows, first, count, step, s, k, tables):
         value = wide_tangent(alpha, beta, direction[i], param[i], power_v, power_d)
         value = clamp(storage(value), low, high)
         advance(i, param, rows, lasso(ridge(value, param[i], l2), param[i], l1), fixed)
+
+
+def scalars_of(k, s, tables):
+    """(alpha, beta) of slice `k`, after rescale and clip: dL/dv = alpha (d - beta v)."""
+    coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
+    factor = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE]
+    return factor * slices[SLICE_ALPHA, k], slices[SLICE_BETA, k]
 
 
 def is_fast(alpha, beta, k, s, tables):
@@ -177,9 +183,14 @@ def compose_factors(first, end, s, tables):
         slices[SLICE_POWER, k] = power
 
 
+def is_composed_fast(factor, power):
+    """Whether w = factor (power v) takes the arithmetic of the storage dtype."""
+    return power == 1.0 and is_normal(factor)
+
+
 def write_slice(w, v, first, count, step, factor, power):
     """w = factor (power v) of the elements of a slice, or a stretch of them, `step` apart."""
-    if power == 1.0 and is_normal(factor):
+    if is_composed_fast(factor, power):
         rounded = storage(factor)
         for r in range(count):
             i = first + r * step
@@ -217,11 +228,10 @@ def update_rows(first, end, s, tables):
         direction = elements(tables, DERIVED_GRADIENT, storage)[derived : derived + size]
         rows = accumulator_rows(tables, begin, begin + size)
         fixed = constants(tables, s)
-        factor = coefficients[s, COEFFICIENT_FACTOR] * coefficients[s, COEFFICIENT_SCALE]
         l2 = storage(coefficients[s, COEFFICIENT_L2])
         for k in range(first, end):
             start = (k - first) * inner
-            alpha, beta = factor * slices[SLICE_ALPHA, k], slices[SLICE_BETA, k]
+            alpha, beta = scalars_of(k, s, tables)
             if is_fast(alpha, beta, k, s, tables):
                 near, far = storage(alpha), storage(beta)
                 update_slice(near, far, l2, fixed, begin + start, derived + start, inner, tables)
@@ -234,7 +244,7 @@ def update_rows(first, end, s, tables):
     w = elements(tables, DERIVED, storage)[derived : derived + size]
     for k in range(first, end):
         start, factor, power = (k - first) * inner, slices[SLICE_FACTOR, k], slices[SLICE_POWER, k]
-        if power == 1.0 and is_normal(factor):
+        if is_composed_fast(factor, power):
             compose_run(w[start : start + inner], v[start : start + inner], storage(factor))
         else:
             write_slice(w, v, start, inner, 1, factor, power)
