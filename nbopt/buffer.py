@@ -29,6 +29,16 @@ __all__ = ["ParameterBuffer"]
 _sealing = threading.RLock()
 
 
+def _free_in_child() -> None:
+    """After a fork, the thread that held the lock is gone."""
+    global _sealing
+    _sealing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_in_child)
+
+
 class ParameterBuffer(ParameterCollection):
     """Named parameters with their own policies, on one flat array.
 

@@ -1,14 +1,18 @@
 """Forks, threads and odd surroundings."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
 
 import nbopt as nb
+from nbopt import buffer
+from nbopt.compat import _hook, paddle
 from nbopt.errors import ConcurrencyError, ParameterError
 from nbopt.kernels import tables as t
 
@@ -84,3 +88,46 @@ def test_without_the_compiler_there_is_one_clear_error():
 def test_a_name_is_text(make):
     with pytest.raises(ParameterError, match="surrogates"):
         make("w\ud800")
+
+
+def seal():
+    return nb.ParameterBuffer.from_arrays({"a": [2.0]})["a"].value.item() == 2.0
+
+
+def attach():
+    layer = types.new_class("Layer")()
+    layer.weight = np.ones((2, 3))
+    paddle.weight_norm(layer)
+    return layer.weight_g.shape == (2,)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("lock", "use"),
+    [(lambda: buffer._sealing, seal), (lambda: _hook._EXCHANGE, attach)],
+    ids=["sealing", "weight norm of an object"],
+)
+def test_a_child_may_use_what_another_thread_had_locked(lock, use):
+    assert use()
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with lock():
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # ends a child that waits for ever
+        try:
+            ok = use()
+        except BaseException:
+            ok = False
+        os._exit(0 if ok else 1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -9,6 +9,7 @@ and exchange its class afterwards, in whatever process that is.
 from __future__ import annotations
 
 import operator
+import os
 import threading
 import types
 from collections.abc import Callable
@@ -24,6 +25,16 @@ __all__ = ["Hook", "as_dim", "as_weight", "attach", "detach", "find", "kind", "r
 
 _HOOKS = "_weight_norm_hooks"  # of a derived class: its hooks, sorted by name
 _EXCHANGE = threading.RLock()  # held while an object changes its class
+
+
+def _free_in_child() -> None:
+    """After a fork, the thread that held the lock is gone."""
+    global _EXCHANGE
+    _EXCHANGE = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_in_child)
 
 
 @dataclass(frozen=True)
@@ -115,14 +126,20 @@ class _Composed:
             with _EXCHANGE:
                 if find(module, name) is None:  # removed while it was read
                     return getattr(module, name)
-                if name in vars(module) and not hasattr(module, f"{name}_v"):
-                    self.__set__(module, vars(module).pop(name))  # pickle has put it there
+                self._take_in(module)
                 w = self.hook._compute(module)
         w.flags.writeable = False  # what is written into it would be lost
         return w
 
+    def _take_in(self, module: Any) -> None:
+        """Split a weight that pickle has put among the attributes."""
+        name = self.hook.name
+        if name in vars(module) and not hasattr(module, f"{name}_v"):
+            self.hook._store(module, as_weight(module, name, vars(module).pop(name)))
+
     def __set__(self, module: Any, value: Any) -> None:
         name = self.hook.name
+        self._take_in(module)
         v = getattr(module, f"{name}_v", None)
         if v is None:  # an instance that is being made
             self.hook._store(module, as_weight(module, name, value))
@@ -184,7 +201,7 @@ def attach(module: Any, hook: Hook) -> None:
 def detach(module: Any, hook: Hook) -> None:
     """Make a plain array of a composed attribute, and give the object its class back."""
     with _EXCHANGE:
-        vars(module)[hook.name] = hook._compute(module)
+        vars(module)[hook.name] = np.array(getattr(module, hook.name))
         rest = tuple(other for other in _hooks(type(module)) if other != hook)
         _become(module, _derive(type(module), rest))
         for part in (f"{hook.name}_v", f"{hook.name}_g"):
@@ -233,10 +250,10 @@ def _become(module: Any, cls: type) -> None:
 
 def _reduce_ex(self: Any, protocol: Any) -> str | tuple[Any, ...]:
     """Reduce to an object of the original class that takes its hooks back."""
-    cls = type(self)
+    cls: type = next(part for part in type(self).__mro__ if _hooks(part))
     base = _derive(cls, ())
-    reduced = super(cls, self).__reduce_ex__(protocol)
-    if isinstance(reduced, str):
+    reduced: str | tuple[Any, ...] = super(cls, self).__reduce_ex__(protocol)
+    if isinstance(reduced, str) or cls is not type(self):  # somebody derived a class from the derived one
         return reduced
     make, args, *state = reduced
     plain = (base if part is cls else part for part in (make, *args))

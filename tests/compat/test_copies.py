@@ -64,6 +64,31 @@ def test_classes_that_pickle_the_weight_itself_keep_it(room, cls, duplicate):
     assert set(vars(other)) == {"weight", "bias"}
 
 
+@pytest.mark.parametrize("cls", [compat.OwnState, compat.OwnDict])
+def test_a_weight_that_pickle_brought_may_be_replaced_or_removed_unread(room, cls):
+    module = room.norm(cls())
+    weight = module.weight
+    removed, replaced = pickle.loads(pickle.dumps(module)), pickle.loads(pickle.dumps(module))
+    room.remove(removed)
+    assert_allclose(removed.weight, weight, rtol=1e-6)
+    assert removed.weight.flags.writeable
+    with pytest.raises(ValueError, match="keeps its shape"):
+        replaced.weight = np.ones(7, "float32")
+    replaced.weight = 2 * weight
+    assert_allclose(replaced.weight, 2 * weight, rtol=1e-6)
+    assert "weight" not in vars(replaced)
+
+
+def test_a_class_derived_from_the_derived_one_is_copied_as_any_other(room):
+    class Derived(type(room.norm(Linear()))):
+        pass
+
+    module = Derived()
+    before = module.weight
+    for duplicate in (copy.copy, copy.deepcopy):
+        assert_allclose(duplicate(module).weight, before, rtol=1e-6)
+
+
 def test_cycles(room):
     module = Linear()
     module.me, module.peers = module, [module]
