@@ -250,7 +250,7 @@ def _become(module: Any, cls: type) -> None:
 
 def _reduce_ex(self: Any, protocol: Any) -> str | tuple[Any, ...]:
     """Reduce to an object of the original class that takes its hooks back."""
-    cls: type = next(part for part in type(self).__mro__ if _hooks(part))
+    cls: type[Any] = next(part for part in type(self).__mro__ if _hooks(part))
     base = _derive(cls, ())
     reduced: str | tuple[Any, ...] = super(cls, self).__reduce_ex__(protocol)
     if isinstance(reduced, str) or cls is not type(self):  # somebody derived a class from the derived one
