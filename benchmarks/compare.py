@@ -270,7 +270,16 @@ def rst(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
         table.append([*map(str, first), str(result["bytes_per_element"]), *known, other or "–"])
     cells_of = (f"   {' ' if i else '*'} - {cell}" for line in table for i, cell in enumerate(line))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    missed = [
+        f"- {result['title']}, {result['threads']} thread{'s' * (result['threads'] > 1)}, against {name}: "
+        f"{number(r['ratio'])}, to reach was {r['bar']:.3g}"
+        for result in results
+        for name, r in result["peers"].items()
+        if not r.get("met", True)
+    ]
+    below = "\n".join(["Short of what was to be reached:", "", *missed, ""] if missed else [])
     note = f"""
+{below}
 Time of the peer over time of nbopt: median (quartiles) of {about["rounds"]} rounds in turn,
 on {about["cores"]} cores of {about["cpu"]};
 {versions}.
