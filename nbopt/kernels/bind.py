@@ -118,7 +118,8 @@ class Binder:
         return self._made(template, types.FunctionType(code, namespace, template.__name__))
 
     def _made(self, template: types.FunctionType, copy: types.FunctionType) -> types.FunctionType:
-        copy.__module__ = template.__module__
+        # Numba imports the module when it loads what it kept on disk, and may not find that of a user.
+        copy.__module__ = template.__module__ if _is_ours(template) else __name__
         self._copies.append(copy)
         return copy
 

@@ -17,7 +17,7 @@ from nbopt.kernels import rules
 from nbopt.kernels.check import check_rule
 from nbopt.kernels.cpu import compile_step
 from nbopt.kernels.rule import Rule
-from tests.kernels import bits
+from tests.kernels import bits, python
 from tests.optimizer import expand, gradients, picture, refuses, small
 
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
@@ -220,6 +220,26 @@ def test_an_edit_of_prepare_changes_the_fingerprint():
         names.append(fingerprint(PREPARES.replace(old, new)))
     assert len(set(names)) == len(names)
     assert fingerprint(PREPARES) == names[0]
+
+
+LONELY = """
+import warnings; warnings.simplefilter("error")
+import nbopt as nb
+space = {"__name__": "no.such.module"}
+exec("def helper(x): return 2.0 * x", space)
+exec("def rule(param, m, grad, lr): return param - lr * helper(grad), m", space)
+params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+nb.Optimizer(space["rule"], 0.25, params).step({"w": [1.0]})
+print(params["w"].value)
+"""
+
+
+def test_a_rule_of_no_module_is_loaded_from_disk(tmp_path):
+    """As those of a notebook or of a module that has moved; a failure to load would warn."""
+    results = [python("-c", LONELY, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    assert results == ["[0.5]\n"] * 2
+    kept = {path.name for path in tmp_path.rglob("*.nbc")}
+    assert len(kept) == 1
 
 
 # --- decay of its own -----------------------------------------------------------------------------
