@@ -8,6 +8,7 @@ One step: rescale, weight-norm backward, clip, regularize, rate x multipliers, u
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -216,7 +217,8 @@ class Oracle:
         self.learning_rate = learning_rate
         self.composed = dict(composed or {})
         self._rule = RULES[rule]
-        self._decoupled = rule == "AdamW"  # its weight_decay is a number, its own
+        # A rule that takes weight_decay applies it by itself; it is a number then.
+        self._decoupled = "weight_decay" in inspect.signature(self._rule).parameters
         self._rescale = rescale_grad
         self._storage = storage
         if self._rule in (adam, adamw):

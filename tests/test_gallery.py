@@ -106,3 +106,13 @@ def test_weight_norm_digits() -> None:
     assert last(low["plain"]) < last(low["weight norm"]) < 0.01
     assert last(high["weight norm"]) < 0.01 < 0.05 < last(high["plain"])
     assert min(low["plain"][1], low["weight norm"][1], high["weight norm"][1]) > 0.97
+
+
+def test_rules() -> None:
+    """The loss falls with each rule, and the images held out are read."""
+    program = load("rules")
+    data = program.load()
+    for rule, rate, options in program.RULES.values():
+        losses, accuracy = program.train(*data, rate=rate, rule=rule, options=options, epochs=10)
+        assert losses[-44:].mean() < 0.1 < 1.0 < losses[:5].mean()
+        assert accuracy > 0.97

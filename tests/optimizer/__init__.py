@@ -108,11 +108,22 @@ class Twin:
 
     `attrs` are those of a parameter by name, `dims` the kept axis of each weight-normed one; `groups` and
     `options` are as in the oracle, with `Decay` and `Clip` objects. A `rescale_grad` may be in a group.
-    `functions` are arguments that only the package takes; the attributes say the same to the oracle.
+    `make` builds the package's optimizer where it is none of its own. `functions` are arguments that only
+    the package takes; the attributes say the same to the oracle.
     """
 
     def __init__(
-        self, rule, values, *, attrs=None, dims=None, groups=None, dtype="float64", functions=None, **options
+        self,
+        rule,
+        values,
+        *,
+        make=None,
+        attrs=None,
+        dims=None,
+        groups=None,
+        dtype="float64",
+        functions=None,
+        **options,
     ):
         self.rule, self.dims, self.dtype = rule, dict(dims or {}), np.dtype(dtype)
         self.clips = {}
@@ -134,7 +145,7 @@ class Twin:
             if name in self.dims:
                 kind, attr = nb.WeightNormParamAttr, attr | {"dim": self.dims[name]}
             self.params.create_parameter(value.shape, name, attr=kind(**attr))
-        self.opt = getattr(nb.optimizer, rule)(
+        self.opt = (make or getattr(nb.optimizer, rule))(
             **{key: self.translated(key, value) for key, value in self.options.items()},
             **(functions or {}),
             parameters=[self.translated_group(group) for group in self.groups],
