@@ -7,7 +7,7 @@ Decays and clips are those of the oracle; a clip is an object: held by two group
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ SHAPES = [
 DIMS = [(rank, dim) for rank in range(1, 5) for dim in (*range(rank), None)]
 RATES = [1.0, 0.0, 0.3, 0.5, 2.0]
 MOMENTA = [0.0, 0.5, 0.9, 0.99]
+# Their distances to 1 are the same in float32 and float64; peers form them before they round.
+BETAS = [0.0, 0.5, 0.875, 0.96875, 1 - 2.0**-10]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ PADDLE = Traits(
     edit_groups=False,
     float32_numbers=True,
 )
+TORCH_ADAM = replace(TORCH, name="torch-adam", rules=("Adam", "AdamW"))
+TORCH_ADAM_WEIGHT_NORM = replace(TORCH_WEIGHT_NORM, name="adam-weight-norm", rules=("Adam",))
+PADDLE_ADAM = replace(PADDLE, name="paddle-adam", rules=("Adam", "AdamW"))
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,11 @@ class _Draw:
         if rule == "Momentum" and self.traits.rescale and self.chance(0.3):
             options["rescale_grad"] = self.number(0.1, 5.0)
         if self.chance(0.6):
-            options["weight_decay"] = self.decay() if self.chance(0.9) else None
+            options["weight_decay"] = self.decay_of(rule) if self.chance(0.9) else None
+        if rule == "AdamW" and options.get("weight_decay") is None:
+            options["weight_decay"] = 0.0  # a peer takes no None
+        if rule.startswith("Adam") and not self.traits.normed:
+            options["amsgrad"] = self.chance(0.3)
         if self.chance(0.7):
             options["grad_clip"] = self.clip(size)
         groups = self.groups(rule, list(params), size, options) if grouped else None
@@ -241,9 +250,18 @@ class _Draw:
             edits=edits,
         )
 
+    def decay_of(self, rule: str) -> Decay | float:
+        """A decay; of AdamW a number, decoupled."""
+        return self.coefficient(self.number(1e-3, 0.3)) if rule == "AdamW" else self.decay()
+
     def hyper(self, rule: str) -> dict[str, Any]:
         if rule == "SGD":
             return {}
+        if rule.startswith("Adam"):
+            # Without an epsilon, a gradient that cancels its decay gives a step of the sign of rounding.
+            least = 0.05 if self.dtype == "float32" else 1e-3
+            betas = {"beta1": self.one_of(BETAS), "beta2": self.one_of(BETAS)}
+            return betas | {"epsilon": self.coefficient(self.scale * self.number(least, 1.0))}
         momentum = self.coefficient(self.one_of(MOMENTA))
         return {"momentum": momentum, "use_nesterov": self.chance(0.5)}
 
@@ -274,12 +292,14 @@ class _Draw:
             groups.append(group)
         return groups
 
-    def group_decay(self, rule: str, inherited: Decay | None) -> dict[str, Any]:
+    def group_decay(self, rule: str, inherited: Any) -> dict[str, Any]:
+        if rule == "AdamW":
+            return {"weight_decay": self.decay_of(rule) if self.chance(0.7) else 0.0}
         decay = self.decay() if self.chance(0.7) else None
         if not self.traits.decay_in_groups:
             if inherited and inherited.l1 and rule == "Momentum":
                 return {}  # an L1 decay of the optimizer comes on top of any of the group
-            if decay is None and rule == "SGD":
+            if decay is None and rule != "Momentum":
                 return {}  # None falls back to the optimizer's
         return {"weight_decay": decay}
 
@@ -306,7 +326,8 @@ class _Draw:
         self, rule: str, groups: list[dict[str, Any]], options: dict[str, Any]
     ) -> tuple[int, str, Any]:
         index = int(self.rng.integers(len(groups)))
-        values = {"learning_rate": self.one_of(RATES), "weight_decay": self.one_of([None, self.decay()])}
+        decays = [0.0 if rule == "AdamW" else None, self.decay_of(rule)]
+        values = {"learning_rate": self.one_of(RATES), "weight_decay": self.one_of(decays)}
         values |= self.hyper(rule) | {"grad_clip": self.one_of([None, options.get("grad_clip")])}
         values.pop("momentum", None)
         if groups[index].get("momentum", options.get("momentum")):

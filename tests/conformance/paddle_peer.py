@@ -20,8 +20,10 @@ def as_regularizer(decay: Decay | None) -> Any:
     return paddle.regularizer.L1Decay(decay.l1) if decay.l1 else paddle.regularizer.L2Decay(decay.l2)
 
 
-def as_weight_decay(decay: Decay | None) -> Any:
-    """A number where it is L2, as most write it."""
+def as_weight_decay(decay: Decay | float | None) -> Any:
+    """A number where it is L2, as most write it, and AdamW's."""
+    if isinstance(decay, float):
+        return decay
     return decay.l2 if decay and not decay.l1 else as_regularizer(decay)
 
 
@@ -43,7 +45,7 @@ def parameter(value: np.ndarray, **attr: Any) -> Any:
 
 
 class Paddle:
-    """Momentum or SGD of paddle.optimizer; names are its own, as it takes each only once."""
+    """An optimizer of paddle.optimizer; names are its own, as it takes each only once."""
 
     def __init__(self, conf: Configuration):
         self.conf = conf
@@ -89,6 +91,7 @@ class Paddle:
         for name, param in self.params.items():
             result[name] = param.numpy()
             for key, tensor in state.items():
-                if key.startswith(f"{param.name}_velocity"):
-                    result[f"{name}.velocity"] = tensor.numpy()
+                accumulator = key.removeprefix(f"{param.name}_").removesuffix("_0")
+                if accumulator in ("velocity", "moment1", "moment2", "moment2_max"):
+                    result[f"{name}.{accumulator}"] = tensor.numpy()
         return result

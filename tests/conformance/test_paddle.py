@@ -1,4 +1,4 @@
-"""Momentum, SGD and clips of Paddle, and where nbopt differs from it on purpose (D-numbers of the design)."""
+"""Momentum, SGD, Adam and clips of Paddle, and where nbopt differs on purpose (D-numbers of the design)."""
 
 import math
 from dataclasses import replace
@@ -10,17 +10,23 @@ from numpy.testing import assert_allclose, assert_array_equal
 import nbopt as nb
 from tests.conformance import paddle_peer
 from tests.conformance.comparison import TOLERANCE, NbOpt, as_clip, clip_in_place, follow
-from tests.conformance.configurations import PADDLE, Configuration, Spec, table
+from tests.conformance.configurations import PADDLE, PADDLE_ADAM, Configuration, Spec, table
 from tests.conformance.paddle_peer import Paddle, paddle
 from tests.oracle import Clip, Decay
 
 pytestmark = pytest.mark.conformance
 
 STEPS = table(PADDLE, 280)
+ADAM = table(PADDLE_ADAM, 240)
 
 
 @pytest.mark.parametrize("conf", STEPS, ids=lambda conf: conf.label)
 def test_steps(conf):
+    follow(conf, NbOpt(conf, own_clips=True), Paddle(conf))
+
+
+@pytest.mark.parametrize("conf", ADAM, ids=lambda conf: conf.label)
+def test_adam(conf):
     follow(conf, NbOpt(conf, own_clips=True), Paddle(conf))
 
 

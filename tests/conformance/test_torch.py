@@ -1,4 +1,4 @@
-"""SGD, clips and weight norm of torch."""
+"""SGD, Adam, clips and weight norm of torch."""
 
 import math
 
@@ -8,13 +8,23 @@ from numpy.testing import assert_allclose
 
 import nbopt as nb
 from tests.conformance.comparison import TOLERANCE, NbOpt, clip_in_place, compare, follow
-from tests.conformance.configurations import DIMS, TORCH, TORCH_WEIGHT_NORM, Spec, table
+from tests.conformance.configurations import (
+    DIMS,
+    TORCH,
+    TORCH_ADAM,
+    TORCH_ADAM_WEIGHT_NORM,
+    TORCH_WEIGHT_NORM,
+    Spec,
+    table,
+)
 from tests.conformance.torch_peer import Torch, torch
 
 pytestmark = pytest.mark.conformance
 
 STEPS = table(TORCH, 240)
 WEIGHT_NORM = table(TORCH_WEIGHT_NORM, 15 * len(DIMS))
+ADAM = table(TORCH_ADAM, 240)
+ADAM_WEIGHT_NORM = table(TORCH_ADAM_WEIGHT_NORM, 5 * len(DIMS))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,6 +46,16 @@ def test_sgd(conf):
 
 @pytest.mark.parametrize("conf", WEIGHT_NORM, ids=lambda conf: conf.label)
 def test_sgd_of_weight_norm(conf):
+    follow(conf, NbOpt(conf), Torch(conf))
+
+
+@pytest.mark.parametrize("conf", ADAM, ids=lambda conf: conf.label)
+def test_adam(conf):
+    follow(conf, NbOpt(conf), Torch(conf))
+
+
+@pytest.mark.parametrize("conf", ADAM_WEIGHT_NORM, ids=lambda conf: conf.label)
+def test_adam_of_weight_norm(conf):
     follow(conf, NbOpt(conf), Torch(conf))
 
 

@@ -1,4 +1,4 @@
-"""torch under a configuration: SGD with a group for every array, so that each may have its own numbers."""
+"""torch under a configuration: a group for every array, so that each may have its own numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from tests.oracle import Clip
 
 torch = pytest.importorskip("torch", minversion="2.6")
 
+ADAM = ("Adam", "AdamW")
+ACCUMULATORS = {
+    "momentum_buffer": "velocity",
+    "exp_avg": "moment1",
+    "exp_avg_sq": "moment2",
+    "max_exp_avg_sq": "moment2_max",
+}
 EPSILON = 1e-6  # what torch adds to a norm before it divides by it
 
 
 class Torch:
-    """torch.optim.SGD, torch.nn.utils.clip_grad_*, torch.nn.utils.parametrizations.weight_norm.
+    """SGD, Adam and AdamW of torch.optim; clip_grad_* and parametrizations.weight_norm of torch.nn.utils.
 
     A parameter has one leaf, a weight-normed one two: `<name>_g` and `<name>_v`.
     """
@@ -44,7 +51,9 @@ class Torch:
         self.groups = [dict(group) for group in groups]
         group_of = {name: group for group in self.groups for name in group["params"]}
         self.held = {leaf: group_of[name] for leaf, name in self.owner.items() if name in group_of}
-        self.opt = torch.optim.SGD([{"params": [self.leaves[leaf]]} for leaf in self.held], lr=self.rate)
+        kind = getattr(torch.optim, conf.rule if conf.rule in ADAM else "SGD")
+        options = {"amsgrad": conf.options.get("amsgrad", False)} if conf.rule in ADAM else {}
+        self.opt = kind([{"params": [self.leaves[leaf]]} for leaf in self.held], lr=self.rate, **options)
 
     def option(self, leaf: str, key: str, default: Any = None) -> Any:
         """What a group says, else what the optimizer says."""
@@ -66,14 +75,22 @@ class Torch:
         self.clip()
         for (leaf, ours), group in zip(self.held.items(), self.opt.param_groups, strict=True):
             policies = self.policies[leaf]
-            decay = policies["regularizer"]
-            if decay is None:
-                decay = self.option(leaf, "weight_decay")
-            momentum = self.option(leaf, "momentum", 0.0)
+            own, given = policies["regularizer"], self.option(leaf, "weight_decay")
             group["lr"] = self.rate * ours.get("learning_rate", 1.0) * policies["learning_rate"]
-            group["weight_decay"] = decay.l2 if decay else 0.0
-            group["momentum"] = momentum
-            group["nesterov"] = self.option(leaf, "use_nesterov", False) and momentum > 0
+            if self.conf.rule == "AdamW":
+                if own and self.leaves[leaf].grad is not None:
+                    self.leaves[leaf].grad += own.l2 * self.leaves[leaf].detach()
+                group["weight_decay"] = given
+            else:
+                decay = given if own is None else own
+                group["weight_decay"] = decay.l2 if decay else 0.0
+            if self.conf.rule in ADAM:
+                group["betas"] = self.option(leaf, "beta1"), self.option(leaf, "beta2")
+                group["eps"] = self.option(leaf, "epsilon")
+            else:
+                momentum = self.option(leaf, "momentum", 0.0)
+                group["momentum"] = momentum
+                group["nesterov"] = self.option(leaf, "use_nesterov", False) and momentum > 0
         self.opt.step()
 
     def write_grad(self, name: str, grad: np.ndarray | None) -> None:
@@ -109,9 +126,9 @@ class Torch:
         result = {name: getattr(self.module, name).detach().numpy() for name in self.conf.params}
         for leaf, tensor in self.leaves.items():
             result[leaf] = self.array(leaf, tensor)
-            buffer = self.opt.state.get(tensor, {}).get("momentum_buffer")
-            if buffer is not None:
-                result[f"{leaf}.velocity"] = self.array(leaf, buffer)
+            for key, held in self.opt.state.get(tensor, {}).items():
+                if key in ACCUMULATORS and held is not None:
+                    result[f"{leaf}.{ACCUMULATORS[key]}"] = self.array(leaf, held)
         return result
 
     def array(self, leaf: str, tensor: Any) -> np.ndarray:
