@@ -188,7 +188,7 @@ class Optimizer(Report):
         return self._run()
 
     def compile(self) -> None:
-        """Make the serial machine code now, else the first step does; the first step in threads makes theirs.
+        """Make machine code now, else the first step does; another number of threads may need other code.
 
         Examples
         --------
