@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from nbopt.kernels.tables import ADDRESS_COLUMNS
+from nbopt.kernels.tables import ADDRESS_COLUMNS, CALL_CODE, CALL_SELF, CALL_TABLES, CALL_THREADS
 
 
 def _on_stack(size, dtype):
@@ -138,13 +139,35 @@ def element_rows(typing_context, tables, index, storage):
 
 
 @intrinsic
-def address(typing_context, array):
-    """Return a pointer to the first element; the caller keeps the array alive."""
+def pointer(typing_context, address):
+    """Return the address of int64 as a pointer to them."""
 
     def generate(context, builder, signature, arguments):
-        return context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
+        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
 
-    return types.CPointer(array.dtype)(array), generate
+    return types.CPointer(types.int64)(types.int64), generate
+
+
+@intrinsic
+def enter(typing_context, call):
+    """Run the machine code that `call` names and return its result; -1, and nothing, in a copy of `call`."""
+
+    def generate(context, builder, signature, arguments):
+        view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        word = ir.IntType(64)
+
+        def column(index):
+            return builder.load(builder.gep(view.data, [word(index)]))
+
+        result = cgutils.alloca_once_value(builder, word(-1))
+        owned = builder.icmp_signed("==", builder.ptrtoint(view.data, word), column(CALL_SELF))
+        with builder.if_then(owned, likely=True):
+            kind = ir.FunctionType(word, [word, word]).as_pointer()
+            code = builder.inttoptr(column(CALL_CODE), kind)
+            builder.store(builder.call(code, [column(CALL_TABLES), column(CALL_THREADS)]), result)
+        return builder.load(result)
+
+    return types.int64(call), generate
 
 
 def _element(context, builder, signature, arguments):

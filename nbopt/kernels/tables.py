@@ -183,3 +183,13 @@ STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns
     TABLES,
 ) = range(18)
 ADDRESS_COLUMNS = 3
+
+# What compiled code of the user's needs to take a step, one int64 row.
+(
+    CALL_CODE,  # address of machine code: step(tables, threads)
+    CALL_TABLES,  # address of the table of addresses
+    CALL_THREADS,
+    CALL_SERIAL,  # machine code for one thread
+    CALL_SELF,  # address of this row: a copy keeps nothing alive
+    CALL_COLUMNS,
+) = range(6)

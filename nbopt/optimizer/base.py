@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,6 +22,9 @@ from nbopt.optimizer.report import Report
 from nbopt.optimizer.specs import as_specs, check_disjoint
 from nbopt.optimizer.tables import Tables, clip_rows
 from nbopt.parameter import Parameter
+
+if TYPE_CHECKING:
+    from nbopt.kernels.cpu.jit import JitState
 
 __all__ = ["Optimizer"]
 
@@ -195,7 +198,46 @@ class Optimizer(Report):
         >>> import nbopt as nb
         >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).compile()
         """
-        self._run = self._tables.bind()
+        self._run = self._tables.program.entry()
+
+    def jit_step(self) -> tuple[Callable[[JitState], int], JitState]:
+        """Return the whole step as a compiled function, and its argument, for compiled code of your own.
+
+        Returns
+        -------
+        step_fn : numba dispatcher
+            ``step_fn(state)`` takes a step without the GIL and returns 0; or 1 if a gradient was not finite
+            and nothing changed, which under ``nonfinite="raise"`` stays so until `check` has raised it; or 2
+            if another thread is stepping this optimizer. The bits are those of `step`.
+        state : JitState
+            Live: it sees every edit of the optimizer and its parameters. ``state.lr[0]`` is the base learning
+            rate, which compiled code may set, unchecked. Pass it as an argument. The number of threads is
+            Numba's at the time of this call; under the workqueue layer, one.
+
+        Examples
+        --------
+        >>> import numba
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [4.0]})
+        >>> opt = nb.optimizer.SGD(0.25, params)
+        >>> step, state = opt.jit_step()
+        >>> @numba.njit
+        ... def train(state, w, dw, steps):
+        ...     for _ in range(steps):
+        ...         dw[:] = 2 * w
+        ...         if step(state):
+        ...             return False
+        ...         state.lr[0] *= 0.5
+        ...     return True
+        >>> w = params["w"]
+        >>> train(state, w.value, w.grad, 2)
+        True
+        >>> w.value, opt.step_count, opt.get_lr()
+        (array([1.5]), 2, 0.0625)
+        """
+        from nbopt.kernels.cpu.jit import JitState, jit_step
+
+        return jit_step, JitState(self._tables.rates, self._tables.program.call())
 
     def step(self, grads: Mapping[str, ArrayLike | None] | ArrayLike | None = None) -> None:
         """Take one step.

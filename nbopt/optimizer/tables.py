@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from nbopt.errors import HyperparameterError
 from nbopt.kernels import tables as t
 from nbopt.kernels.rule import Rule
 from nbopt.optimizer.groups import decay_columns
+
+if TYPE_CHECKING:
+    from nbopt.kernels.cpu.run import BoundStep
 
 __all__ = ["Tables", "clip_rows"]
 
@@ -112,12 +116,13 @@ class Tables:
             row[t.CLIP_FIRST], row[t.CLIP_COUNT] = firsts[index], counts[index]
         self.counters[t.CLIPS_USED] = len(clips)
 
-    def bind(self) -> Callable[[], int]:
-        """Compile, and return the step as a function without arguments; these tables must outlive it."""
-        from nbopt.kernels.cpu.run import bind_step
+    @functools.cached_property
+    def program(self) -> BoundStep:
+        """The step over these tables."""
+        from nbopt.kernels.cpu.run import BoundStep
 
         elements = int(self.layout.segments[:, t.SEGMENT_SIZE].sum())
-        return bind_step(self.rule, self.dtype, self.layout.normed, self._arrays, elements)
+        return BoundStep(self.rule, self.dtype, self.layout.normed, self._arrays, elements)
 
 
 def clip_rows(

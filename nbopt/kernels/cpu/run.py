@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbopt.kernels import tables as t
-from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import compile_step
 from nbopt.kernels.rule import Rule
 
-__all__ = ["PARALLEL_FROM", "bind_step"]
+__all__ = ["PARALLEL_FROM", "BoundStep"]
 
 # Elements from which two threads beat one; below, starting them costs more than they save.
 PARALLEL_FROM = 60_000
@@ -28,21 +28,24 @@ _workqueue_lock = threading.Lock()
 _is_child = False
 
 
+_live: weakref.WeakSet[BoundStep] = weakref.WeakSet()
+
+
 def _mark_child() -> None:
     """After a fork the threads of the parent are gone: OpenMP would end the process."""
     global _is_child, _workqueue_lock
     _is_child = True
     _workqueue_lock = threading.Lock()
+    for step in list(_live):
+        step.leave_threads()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_child)
 
 
-def bind_step(
-    rule: Rule, dtype: np.dtype[Any], normed: bool, arrays: Sequence[NDArray[Any]], elements: int
-) -> Callable[[], int]:
-    """Return a function without arguments that takes one step.
+class BoundStep:
+    """The step of one optimizer over its tables; machine code is made when it is first needed.
 
     Parameters
     ----------
@@ -51,38 +54,96 @@ def bind_step(
     normed : bool
         Whether a parameter has weight norm.
     arrays : sequence of numpy.ndarray
-        What `nbopt.kernels.tables` lists from TRAINABLE to COUNTERS; C-contiguous, and kept alive by the
-        caller.
+        What `nbopt.kernels.tables` lists from TRAINABLE to COUNTERS, C-contiguous; kept alive here.
     elements : int
         How many elements a step moves.
     """
-    addresses = address_table(arrays)
 
-    @functools.cache
-    def twin(parallel: bool) -> Callable[..., int]:
-        return functools.partial(_entry(compile_step(rule, dtype, normed, parallel), addresses), addresses)
+    def __init__(
+        self, rule: Rule, dtype: np.dtype[Any], normed: bool, arrays: Sequence[NDArray[Any]], elements: int
+    ):
+        self._twin = functools.cache(lambda parallel: _compiled(rule, dtype, normed, parallel))
+        self._arrays = tuple(arrays)
+        self._addresses = address_table(arrays)
+        self._large = elements >= PARALLEL_FROM
+        self._call = np.zeros(t.CALL_COLUMNS, np.int64)
+        self._call[t.CALL_SELF] = self._call.ctypes.data
+        _live.add(self)
 
-    if elements < PARALLEL_FROM:
-        return functools.partial(twin(False), 1)
+    def _has_threads(self) -> bool:
+        return self._large and numba.get_num_threads() > 1 and not _is_child
 
-    def run() -> int:
-        threads = numba.get_num_threads()
-        if threads == 1 or _is_child:
-            return twin(False)(1)
-        with _entrance():
-            return twin(True)(threads)
+    def entry(self) -> Callable[[], int]:
+        """Compile, and return the step as a function without arguments; this object must outlive it."""
+        address = self._addresses.ctypes.data
+        first = functools.partial(self._twin(self._has_threads()).entry_point, address)
+        if not self._large:
+            return functools.partial(first, 1)
 
-    twin(numba.get_num_threads() > 1 and not _is_child)
-    return run
+        def run() -> int:
+            if not self._has_threads():
+                return int(self._twin(False).entry_point(address, 1))
+            with _entrance():
+                return int(self._twin(True).entry_point(address, numba.get_num_threads()))
+
+        return run
+
+    def call(self) -> NDArray[np.int64]:
+        """Compile, and return what `nbopt.kernels.intrinsics.enter` needs; it keeps this object alive.
+
+        The workqueue layer ends the process when two threads enter it, and compiled code takes no lock: there
+        the step runs in one thread.
+        """
+        code = self._twin(False)
+        self._call[t.CALL_TABLES] = self._addresses.ctypes.data
+        self._call[t.CALL_SERIAL] = _address(code)
+        threads = 1
+        if self._has_threads():
+            parallel = self._twin(True)
+            if _layer() in _SAFE_LAYERS:
+                code, threads = parallel, numba.get_num_threads()
+        self._call[t.CALL_CODE], self._call[t.CALL_THREADS] = _address(code), threads
+        return np.asarray(_Lent(self, self._call))
+
+    def leave_threads(self) -> None:
+        """Let compiled code, too, run in one thread from now on."""
+        self._call[t.CALL_CODE], self._call[t.CALL_THREADS] = self._call[t.CALL_SERIAL], 1
+
+
+class _Lent:
+    """The memory of an array, with an owner that lives as long as any array of it."""
+
+    def __init__(self, owner: object, array: NDArray[Any]):
+        self.owner = owner
+        self.__array_interface__ = array.__array_interface__
+
+
+def _compiled(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool) -> Any:
+    """Compile one twin for the one kind of arguments.
+
+    It never changes, so the dispatcher's look at each argument, half the cost of a small step, is saved by
+    calling the machine code's own entry.
+    """
+    return compile_step(rule, dtype, normed, parallel).compile((numba.int64, numba.int64))
+
+
+def _address(compiled: Any) -> int:
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
+
+
+_SAFE_LAYERS = ("omp", "tbb")  # that several threads may enter
+
+
+def _layer() -> str:
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return "unknown"
 
 
 def _entrance() -> contextlib.AbstractContextManager[Any]:
     """What to hold while a parallel region runs."""
-    try:
-        layer = numba.threading_layer()
-    except ValueError:
-        layer = "unknown"
-    return contextlib.nullcontext() if layer in ("omp", "tbb") else _workqueue_lock
+    return contextlib.nullcontext() if _layer() in _SAFE_LAYERS else _workqueue_lock
 
 
 def address_table(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
@@ -94,14 +155,3 @@ def address_table(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
         rows = 1 if array.ndim == 1 else array.shape[0]
         addresses[index] = array.ctypes.data, rows, array.shape[-1]
     return addresses
-
-
-def _entry(kernel: Cached, addresses: NDArray[np.int64]) -> Callable[..., int]:
-    """Compile, and return the machine code's own entry.
-
-    The arguments never change type, so the dispatcher's look at them, half the cost of a small step, is
-    taken once.
-    """
-    signature = (numba.typeof(addresses), numba.int64)
-    entry: Callable[..., int] | None = getattr(kernel.compile(signature), "entry_point", None)
-    return kernel if entry is None else entry

@@ -14,7 +14,7 @@ from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, up
 from nbopt.kernels.cpu.reduce import reduce_range
 from nbopt.kernels.cpu.update import is_normed_active, update_rows, update_run
 from nbopt.kernels.fold import fold
-from nbopt.kernels.intrinsics import acquire, address, integers, reals, release
+from nbopt.kernels.intrinsics import acquire, integers, pointer, reals, release
 from nbopt.kernels.tables import (
     BUSY,
     CHUNK_COST,
@@ -94,16 +94,17 @@ def compose_all(threads, late, tables):
         compose_range(begin, end, tables)
 
 
-def step(addresses, threads):
+def step(address, threads):
     """Take one step; return STEPPED, REFUSED or CONCURRENT.
 
     Parameters
     ----------
-    addresses : int64 array of shape (TABLES, ADDRESS_COLUMNS)
-        Where everything lies, see `nbopt.kernels.tables`; the caller keeps it alive.
+    address : int
+        Of an int64 array of shape (TABLES, ADDRESS_COLUMNS) that tells where everything lies, see
+        `nbopt.kernels.tables`; the caller keeps all of it alive.
     threads : int
     """
-    tables = address(addresses)
+    tables = pointer(address)
     counters = integers(tables, COUNTERS)
     if not acquire(counters, BUSY):
         return CONCURRENT
