@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import ArrayLike, NDArray
+from typing import Any
 
 from nbopt._validation import as_flag, as_name
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
-from nbopt.errors import ConcurrencyError, ParameterError
+from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
 from nbopt.kernels.rule import Rule
-from nbopt.optimizer import partial, state
+from nbopt.optimizer import state
 from nbopt.optimizer.groups import Check, ParamGroup, checked_group
 from nbopt.optimizer.hyper import all_checks, as_rule, check_types, checked_defaults
 from nbopt.optimizer.nonfinite import as_guard
-from nbopt.optimizer.report import Report
 from nbopt.optimizer.specs import as_specs, check_disjoint
+from nbopt.optimizer.stepping import Stepping
 from nbopt.optimizer.tables import Tables, clip_rows
-from nbopt.parameter import Parameter
-
-if TYPE_CHECKING:
-    from nbopt.kernels.cpu.jit import JitState
 
 __all__ = ["Optimizer"]
 
 
-class Optimizer(Report):
+class Optimizer(Stepping):
     """An update rule over named parameters, taken in one compiled call.
 
     The order of one step: rescale, weight-norm backward, clip, regularize, rate times multipliers, update,
@@ -184,178 +178,6 @@ class Optimizer(Report):
         self._place_group(values)
         self._write_groups()
 
-    # --- the step
-
-    def _first_run(self) -> int:
-        self.compile()
-        return self._run()
-
-    def compile(self) -> None:
-        """Make machine code now, else the first step does; another number of threads may need other code.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).compile()
-        """
-        self._run = self._tables.program.entry()
-
-    def jit_step(self) -> tuple[Callable[[JitState], int], JitState]:
-        """Return the whole step as a compiled function, and its argument, for compiled code of your own.
-
-        Returns
-        -------
-        step_fn : numba dispatcher
-            ``step_fn(state)`` takes a step without the GIL and returns 0; or 1 if a gradient was not finite
-            and nothing changed, which under ``nonfinite="raise"`` stays so until `check` has raised it; or 2
-            if another thread is stepping this optimizer. The bits are those of `step`.
-        state : JitState
-            Live: it sees every edit of the optimizer and its parameters. ``state.lr[0]`` is the base learning
-            rate, which compiled code may set, unchecked. Pass it as an argument. The number of threads is
-            Numba's at the time of this call; under the workqueue layer, one.
-
-        Examples
-        --------
-        >>> import numba
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [4.0]})
-        >>> opt = nb.optimizer.SGD(0.25, params)
-        >>> step, state = opt.jit_step()
-        >>> @numba.njit
-        ... def train(state, w, dw, steps):
-        ...     for _ in range(steps):
-        ...         dw[:] = 2 * w
-        ...         if step(state):
-        ...             return False
-        ...         state.lr[0] *= 0.5
-        ...     return True
-        >>> w = params["w"]
-        >>> train(state, w.value, w.grad, 2)
-        True
-        >>> w.value, opt.step_count, opt.get_lr()
-        (array([1.5]), 2, 0.0625)
-        """
-        from nbopt.kernels.cpu.jit import JitState, jit_step
-
-        return jit_step, JitState(self._tables.rates, self._tables.program.call())
-
-    def step(self, grads: Mapping[str, ArrayLike | None] | ArrayLike | None = None) -> None:
-        """Take one step.
-
-        Parameters
-        ----------
-        grads : mapping of str to array_like, or vector, optional
-            Gradients to copy in first, as in `ParameterBuffer.set_grads`. Of a mapping, this optimizer's
-            parameters that it leaves out become absent.
-
-        Raises
-        ------
-        NonFiniteGradientError
-            If a gradient holds NaN or Inf, under ``nonfinite="raise"``; nothing was changed.
-        ConcurrencyError
-            If another thread is stepping this optimizer; nothing was changed by this call.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
-        >>> opt = nb.optimizer.SGD(0.5, params)
-        >>> opt.step({"w": [1.0, -1.0]})
-        >>> params["w"].value
-        array([0.5, 2.5])
-        """
-        if grads is not None:
-            partial.step_with(self, grads)
-            return
-        code = self._run()
-        if code:
-            self._refused(code)
-
-    def _refused(self, code: int) -> None:
-        if code == t.CONCURRENT:
-            raise ConcurrencyError(
-                f"another thread is stepping this {type(self).__name__}; give each thread an optimizer "
-                "of its own, or hold a lock around step()"
-            )
-        self.check()
-
-    def minimize(
-        self,
-        loss: float | Callable[[], Any] | None = None,
-        startup_program: Any = None,
-        parameters: Iterable[Parameter | str] | None = None,
-        no_grad_set: Iterable[Parameter | str] | None = None,
-    ) -> tuple[list[Any], list[tuple[Parameter, NDArray[Any]]]]:
-        """Take one step on some of the parameters.
-
-        Parameters
-        ----------
-        loss : float or callable, optional
-            A callable writes the gradients and returns the loss; the number is then `last_loss`.
-        startup_program : object
-            Accepted as in Paddle and not used.
-        parameters : iterable of Parameter or str, optional
-            Move only these.
-        no_grad_set : iterable of Parameter or str, optional
-            Do not move these.
-
-        Returns
-        -------
-        tuple
-            An empty list, and the pairs (parameter, gradient) that took part.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [3.0]})
-        >>> w = params["w"]
-        >>> opt = nb.optimizer.SGD(0.5, params)
-        >>> def loss():
-        ...     w.grad = 2 * w.value
-        ...     return float(w.value @ w.value)
-        >>> _ = opt.minimize(loss)
-        >>> opt.last_loss, w.value
-        (9.0, array([0.]))
-        """
-        return partial.minimize(self, loss, parameters, no_grad_set)
-
-    def clear_grad(self, set_to_zero: bool = True) -> None:
-        """Fill the gradients of this optimizer's parameters with zeros.
-
-        Parameters
-        ----------
-        set_to_zero : bool
-            False also marks them absent: steps skip a parameter until its gradient is written again.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> opt = nb.optimizer.SGD(0.1, params, weight_decay=0.5)
-        >>> opt.clear_grad(set_to_zero=False)
-        >>> opt.step()
-        >>> params["w"].value
-        array([1.])
-        """
-        keep = as_flag(set_to_zero, "set_to_zero")
-        for parameter in self.parameters:
-            parameter.clear_grad(keep)
-
-    def zero_grad(self) -> None:
-        """Fill the gradients of this optimizer's parameters with zeros; torch's name of `clear_grad`.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
-        >>> opt = nb.optimizer.SGD(0.1, params)
-        >>> params["w"].grad = [3.0]
-        >>> opt.zero_grad()
-        >>> params["w"].grad
-        array([0.])
-        """
-        self.clear_grad()
-
     # --- rates and groups
 
     def get_lr(self) -> float:
@@ -397,19 +219,6 @@ class Optimizer(Report):
         ['grad_clip', 'learning_rate', 'params', 'rescale_grad', 'weight_decay']
         """
         return list(self._groups)
-
-    @property
-    def parameters(self) -> list[Parameter]:
-        """The parameters, in group order.
-
-        Examples
-        --------
-        >>> import nbopt as nb
-        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0], "b": [0.0]})
-        >>> nb.optimizer.SGD(0.1, params.select("b")).parameters
-        [Parameter('b', shape=(1,), float64)]
-        """
-        return [p for group in self._groups for p in group["params"]]
 
     # --- what it remembers
 

@@ -13,12 +13,12 @@ from nbopt.kernels import tables as t
 from nbopt.parameter import Parameter
 
 if TYPE_CHECKING:
-    from nbopt.optimizer.base import Optimizer
+    from nbopt.optimizer.stepping import Stepping
 
 __all__ = ["minimize", "step_with"]
 
 
-def step_with(opt: Optimizer, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
+def step_with(opt: Stepping, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
     """Copy gradients in and step, as one: another thread gets in before or after."""
     if opt._tables.counters[t.BUSY] or not opt._tables.lock.acquire(blocking=False):
         opt._refused(t.CONCURRENT)
@@ -33,7 +33,7 @@ def step_with(opt: Optimizer, grads: Mapping[str, ArrayLike | None] | ArrayLike)
 
 
 def minimize(
-    opt: Optimizer,
+    opt: Stepping,
     loss: float | Callable[[], Any] | None,
     parameters: Iterable[Parameter | str] | None,
     no_grad_set: Iterable[Parameter | str] | None,
@@ -60,7 +60,7 @@ def minimize(
     return [], [(p, p.grad) for p in took_part]
 
 
-def _named(opt: Optimizer, items: Iterable[Parameter | str], what: str) -> list[Parameter]:
+def _named(opt: Stepping, items: Iterable[Parameter | str], what: str) -> list[Parameter]:
     own = {p.name: p for p in opt.parameters}
     if isinstance(items, (str, Parameter)):
         items = [items]
