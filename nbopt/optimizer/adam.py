@@ -11,6 +11,7 @@ from nbopt.clip import GradientClip
 from nbopt.kernels import rules
 from nbopt.optimizer.base import Optimizer
 from nbopt.optimizer.groups import as_fraction
+from nbopt.optimizer.lr.base import LRScheduler
 
 __all__ = ["ADAM_CHECKS", "Adam", "check_flags"]
 
@@ -40,8 +41,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        The base rate, finite and >= 0.
+    learning_rate : float or LRScheduler
+        The base rate, finite and >= 0, or a schedule of it.
     beta1, beta2 : float
         In [0, 1).
     epsilon : float
@@ -74,7 +75,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LRScheduler = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,

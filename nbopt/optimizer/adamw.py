@@ -11,6 +11,7 @@ from nbopt.kernels import rules
 from nbopt.kernels import tables as t
 from nbopt.optimizer.adam import ADAM_CHECKS, check_flags
 from nbopt.optimizer.base import Optimizer
+from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.parameter import Parameter
 
 __all__ = ["AdamW"]
@@ -24,8 +25,8 @@ class AdamW(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        The base rate, finite and >= 0.
+    learning_rate : float or LRScheduler
+        The base rate, finite and >= 0, or a schedule of it.
     beta1, beta2, epsilon : float
         See `Adam`.
     parameters : ParameterBuffer, list of Parameter, or list of dict
@@ -65,7 +66,7 @@ class AdamW(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LRScheduler = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,

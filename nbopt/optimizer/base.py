@@ -12,9 +12,10 @@ from nbopt.clip import GradientClip
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
 from nbopt.kernels.rule import Rule
-from nbopt.optimizer import state
+from nbopt.optimizer import schedule, state
 from nbopt.optimizer.groups import Check, ParamGroup, checked_group
 from nbopt.optimizer.hyper import all_checks, as_rule, check_types, checked_defaults
+from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.nonfinite import as_guard
 from nbopt.optimizer.specs import as_specs, check_disjoint
 from nbopt.optimizer.stepping import Stepping
@@ -34,8 +35,8 @@ class Optimizer(Stepping):
     rule : Rule or callable
         The update rule, made by `nbopt.rule`, or the function that it takes; `nbopt.optimizer.Momentum` and
         the others bring theirs.
-    learning_rate : float
-        The base rate, finite and >= 0; groups and parameters multiply it.
+    learning_rate : float or LRScheduler
+        The base rate, finite and >= 0, or a schedule of it; groups and parameters multiply it.
     parameters : ParameterBuffer, list of Parameter, or list of dict
         What to move. A dictionary is a group: ``params`` and any of ``learning_rate`` (a multiplier),
         ``weight_decay``, ``grad_clip``, ``rescale_grad`` and the rule's hyper-parameters. A key that is
@@ -75,11 +76,12 @@ class Optimizer(Stepping):
     """
 
     _checks: Mapping[str, Check] = MappingProxyType({})
+    _scheduler: LRScheduler | None = None
 
     def __init__(
         self,
         rule: Rule | Callable[..., Any],
-        learning_rate: float = 0.001,
+        learning_rate: float | LRScheduler = 0.001,
         parameters: Any = None,
         weight_decay: Any = None,
         grad_clip: GradientClip | None = None,
@@ -101,12 +103,16 @@ class Optimizer(Stepping):
         buffer, specs = as_specs(parameters, kind)
         check_types(rule, buffer.dtype)
         checks = all_checks(rule, self._checks, buffer.dtype)
-        rate = checks["learning_rate"](learning_rate, kind + " learning_rate")
+        rate = schedule.first_rate(learning_rate, checks["learning_rate"], kind + " learning_rate")
+        scheduler = learning_rate if isinstance(learning_rate, LRScheduler) else None
+        if scheduler is not None:
+            schedule.check_names(buffer)
         defaults = checked_defaults(rule, hyper, weight_decay, grad_clip, checks, kind)
         checked = [
             checked_group(spec, defaults, checks, f"{kind} group {index}") for index, spec in enumerate(specs)
         ]
         self._setup(rule, buffer, checked, defaults, name, rate, guard)
+        schedule.follow(self, scheduler)
 
     def _setup(
         self,
@@ -194,6 +200,11 @@ class Optimizer(Stepping):
     def set_lr(self, value: float) -> None:
         """Set the base learning rate; the next step obeys.
 
+        Raises
+        ------
+        RuntimeError
+            If the optimizer follows a schedule.
+
         Examples
         --------
         >>> import nbopt as nb
@@ -202,9 +213,46 @@ class Optimizer(Stepping):
         >>> opt.get_lr()
         0.05
         """
-        self._tables.rates[0] = self._group_checks["learning_rate"](
-            value, f"{type(self).__name__} learning_rate"
-        )
+        if self._scheduler is not None:
+            raise RuntimeError(
+                f"the rate of this {type(self).__name__} follows a {type(self._scheduler).__name__}; call "
+                "set_lr_scheduler with another schedule, or with None and then set_lr"
+            )
+        self._tables.rates[0] = self._checked_rate(value, f"{type(self).__name__} learning_rate")
+
+    def _checked_rate(self, value: Any, name: str) -> float:
+        rate: float = self._group_checks["learning_rate"](value, name)
+        return rate
+
+    def set_lr_scheduler(self, scheduler: LRScheduler | None) -> None:
+        """Follow a schedule, in place of a number or of another schedule.
+
+        Parameters
+        ----------
+        scheduler : LRScheduler or None
+            It may drive several optimizers. None keeps the rate as it is now, for `set_lr` to change.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+        >>> schedule = nb.optimizer.lr.StepDecay(0.5, step_size=1)
+        >>> opt.set_lr_scheduler(schedule)
+        >>> schedule.step()
+        >>> opt.get_lr()
+        0.05
+        """
+        if scheduler is not None:
+            kind = type(self).__name__
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(
+                    f"{kind}.set_lr_scheduler takes a schedule of nbopt.optimizer.lr or None, "
+                    f"got {type(scheduler).__name__} {scheduler!r}"
+                )
+            rate = schedule.first_rate(scheduler, self._checked_rate, f"{kind} learning_rate")
+            schedule.check_names(self._buffer)
+            self._tables.rates[0] = rate
+        schedule.follow(self, scheduler)
 
     @property
     def param_groups(self) -> list[ParamGroup]:
@@ -228,7 +276,8 @@ class Optimizer(Stepping):
         Returns
         -------
         dict
-            ``<parameter>.<accumulator>`` arrays, ``<parameter>.step`` counts, and plain scalars.
+            ``<parameter>.<accumulator>`` arrays, ``<parameter>.step`` counts, and plain scalars; those of a
+            schedule begin with ``LR_Scheduler.``.
 
         Examples
         --------

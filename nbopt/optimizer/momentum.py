@@ -11,6 +11,7 @@ from nbopt.clip import GradientClip
 from nbopt.kernels import rules
 from nbopt.optimizer.base import Optimizer
 from nbopt.optimizer.groups import as_fraction, as_switch
+from nbopt.optimizer.lr.base import LRScheduler
 
 __all__ = ["Momentum"]
 
@@ -23,8 +24,8 @@ class Momentum(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        The base rate, finite and >= 0.
+    learning_rate : float or LRScheduler
+        The base rate, finite and >= 0, or a schedule of it.
     momentum : float
         In [0, 1).
     parameters : ParameterBuffer, list of Parameter, or list of dict
@@ -56,7 +57,7 @@ class Momentum(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LRScheduler = 0.001,
         momentum: float = 0.9,
         parameters: Any = None,
         use_nesterov: bool = False,

@@ -8,6 +8,7 @@ from nbopt._validation import as_flag
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
 from nbopt.optimizer.base import Optimizer
+from nbopt.optimizer.lr.base import LRScheduler
 
 __all__ = ["SGD"]
 
@@ -17,8 +18,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-        The base rate, finite and >= 0.
+    learning_rate : float or LRScheduler
+        The base rate, finite and >= 0, or a schedule of it.
     parameters : ParameterBuffer, list of Parameter, or list of dict
         See `Optimizer`.
     weight_decay, grad_clip, name, nonfinite
@@ -42,7 +43,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LRScheduler = 0.001,
         parameters: Any = None,
         weight_decay: Any = None,
         grad_clip: GradientClip | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from nbopt._validation import as_integer, as_number
 from nbopt.errors import NboptError, StateDictError
 from nbopt.kernels import tables as t
+from nbopt.optimizer import schedule
 
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["get", "pack", "put", "refill", "unpack"]
+__all__ = ["examine", "get", "live", "pack", "put", "refill", "unpack"]
 
 _COUNTERS = {
     "step_count": t.STEPS,
@@ -40,22 +41,39 @@ def _entries(opt: Optimizer) -> dict[str, tuple[int, NDArray[Any] | None]]:
 
 def get(opt: Optimizer) -> dict[str, Any]:
     """Return the state dictionary."""
+    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in live(opt).items()}
+
+
+def live(opt: Optimizer) -> dict[str, Any]:
+    """Return the state dictionary, with views in place of copies."""
     result: dict[str, Any] = {}
     for key, (s, view) in _entries(opt).items():
-        result[key] = int(opt._tables.members[s, t.MEMBER_STEPS]) if view is None else view.copy()
+        result[key] = int(opt._tables.members[s, t.MEMBER_STEPS]) if view is None else view
     result["rule"] = opt._rule.name
     result["learning_rate"] = opt.get_lr()
     for key, counter in _COUNTERS.items():
         result[key] = int(opt._tables.counters[counter])
-    return result
+    return result | schedule.get(opt)
 
 
 def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     """Fill in a state dictionary, after checking all of it."""
+    problems, fill = examine(opt, saved, strict)
+    if problems:
+        raise StateDictError(
+            f"the state dictionary does not fit this {type(opt).__name__}; nothing was changed:\n  "
+            + "\n  ".join(problems)
+        )
+    fill()
+
+
+def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[list[str], Callable[[], None]]:
+    """Return what is wrong with a state dictionary, and what fills it in where nothing is."""
     if not isinstance(saved, Mapping):
         raise TypeError(f"state_dict must be a dictionary, got {type(saved).__name__}")
     entries = _entries(opt)
-    legal = dict.fromkeys([*entries, "rule", "learning_rate", *_COUNTERS])
+    scheduled = schedule.get(opt)
+    legal = dict.fromkeys([*entries, "rule", "learning_rate", *_COUNTERS, *scheduled])
     problems = []
     rule = saved.get("rule", opt._rule.name)
     if isinstance(rule, np.ndarray) and rule.ndim == 0:
@@ -73,7 +91,7 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     steps: list[tuple[int, int]] = []
     scalars_: dict[str, Any] = {}
     for key in legal:
-        if key not in saved or key == "rule":
+        if key not in saved or key == "rule" or key in scheduled:
             continue
         try:
             segment, view = entries.get(key, (-1, None))
@@ -87,21 +105,24 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
                 scalars_[key] = _as_count(saved[key], key)
         except (NboptError, TypeError, ValueError) as error:
             problems.append(str(error))
-    if problems:
-        raise StateDictError(
-            f"the state dictionary does not fit this {type(opt).__name__}; nothing was changed:\n  "
-            + "\n  ".join(problems)
-        )
-    for view, values in arrays:
-        np.copyto(view, values)
-    for segment, count in steps:
-        opt._tables.members[segment, t.MEMBER_STEPS] = count
-    if "learning_rate" in scalars_:
-        opt._tables.rates[0] = scalars_["learning_rate"]
-    for key, counter in _COUNTERS.items():
-        if key in scalars_:
-            opt._tables.counters[counter] = scalars_[key]
-    opt._tables.counters[t.STATUS] = 0
+    rates, wrong = schedule.examine(opt, saved)
+    problems += wrong
+
+    def fill() -> None:
+        for view, values in arrays:
+            np.copyto(view, values)
+        for segment, count in steps:
+            opt._tables.members[segment, t.MEMBER_STEPS] = count
+        if opt._scheduler is not None:
+            opt._scheduler._take(rates)
+        elif "learning_rate" in scalars_:
+            opt._tables.rates[0] = scalars_["learning_rate"]
+        for key, counter in _COUNTERS.items():
+            if key in scalars_:
+                opt._tables.counters[counter] = scalars_[key]
+        opt._tables.counters[t.STATUS] = 0
+
+    return problems, fill
 
 
 def _as_count(value: Any, key: str) -> int:
@@ -137,6 +158,7 @@ def pack(opt: Optimizer) -> dict[str, Any]:
         "accumulators": opt._tables.accumulators,
         "steps": opt._tables.members[:, t.MEMBER_STEPS].copy(),
         "rates": opt._tables.rates.copy(),
+        "scheduler": opt._scheduler,
         "counters": opt._tables.counters.copy(),
     }
 
@@ -152,6 +174,7 @@ def unpack(saved: dict[str, Any]) -> tuple[Any, ...]:
 def refill(opt: Optimizer, saved: dict[str, Any]) -> None:
     """Copy in what the optimizer remembered."""
     opt._last_loss = saved["last_loss"]
+    schedule.follow(opt, saved["scheduler"])
     np.copyto(opt._tables.accumulators, saved["accumulators"])
     opt._tables.members[:, t.MEMBER_STEPS] = saved["steps"]
     kept = [t.STATUS, t.STEPS, t.SKIPPED, t.CONSECUTIVE, t.BAD_SEGMENT]

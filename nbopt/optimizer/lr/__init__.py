@@ -1,0 +1,43 @@
+"""Schedules of the learning rate, under Paddle's names; closed forms of the step number in float64."""
+
+from nbopt.optimizer.lr.base import LRScheduler
+from nbopt.optimizer.lr.cycle import (
+    CosineAnnealingDecay,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    OneCycleLR,
+)
+from nbopt.optimizer.lr.decay import (
+    ExponentialDecay,
+    InverseTimeDecay,
+    MultiStepDecay,
+    NaturalExpDecay,
+    NoamDecay,
+    PiecewiseDecay,
+    PolynomialDecay,
+    StepDecay,
+)
+from nbopt.optimizer.lr.functions import LambdaDecay, MultiplicativeDecay
+from nbopt.optimizer.lr.plateau import ReduceOnPlateau
+from nbopt.optimizer.lr.warmup import LinearLR, LinearWarmup
+
+__all__ = [
+    "CosineAnnealingDecay",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LRScheduler",
+    "LambdaDecay",
+    "LinearLR",
+    "LinearWarmup",
+    "MultiStepDecay",
+    "MultiplicativeDecay",
+    "NaturalExpDecay",
+    "NoamDecay",
+    "OneCycleLR",
+    "PiecewiseDecay",
+    "PolynomialDecay",
+    "ReduceOnPlateau",
+    "StepDecay",
+]
