@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nbopt import compat, errors, initializer, optimizer, regularizer
+    from nbopt import compat, errors, initializer, optimizer, regularizer, testing
     from nbopt.attr import ParamAttr, WeightNormParamAttr
     from nbopt.buffer import ParameterBuffer
+    from nbopt.checkpoint import export, load, restore, save
     from nbopt.clip import (
         ClipGradByGlobalNorm,
         ClipGradByNorm,
@@ -42,11 +43,16 @@ __all__ = [
     "clip_grad_value_",
     "compat",
     "errors",
+    "export",
     "initializer",
+    "load",
     "norm",
     "optimizer",
     "regularizer",
+    "restore",
     "rule",
+    "save",
+    "testing",
     "weight_norm",
     "weight_norm_backward",
 ]
@@ -63,8 +69,12 @@ _HOMES = {
     "WeightNormParamAttr": "attr",
     "clip_grad_norm_": "clip",
     "clip_grad_value_": "clip",
+    "export": "checkpoint",
+    "load": "checkpoint",
     "norm": "norms",
+    "restore": "checkpoint",
     "rule": "kernels.rule",
+    "save": "checkpoint",
     "weight_norm": "weightnorm",
     "weight_norm_backward": "weightnorm",
 }

@@ -75,15 +75,24 @@ class StateDictError(NboptError, ValueError):
 
 
 class CheckpointError(NboptError, ValueError):
-    """A checkpoint file is damaged or does not fit.
-
-    Raised by nothing yet: reading and writing checkpoints arrives with a later version.
+    """A checkpoint file is damaged or does not fit; or something cannot be saved in one.
 
     Examples
     --------
+    >>> import os, tempfile
     >>> import nbopt as nb
-    >>> issubclass(nb.errors.CheckpointError, ValueError)
-    True
+    >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "run.safetensors")
+    ...     nb.save(path, params)
+    ...     with open(path, "r+b") as file:
+    ...         _ = file.seek(-1, os.SEEK_END)
+    ...         _ = file.write(b"?")
+    ...     nb.restore(path, params)
+    Traceback (most recent call last):
+        ...
+    nbopt.errors.CheckpointError: checkpoint '...' cannot be restored; nothing was changed:
+      ParameterBuffer: w: damaged (its digest differs)
     """
 
 

@@ -1,0 +1,246 @@
+"""What can be in a checkpoint: how each kind of object is read out, compared with a file, and filled in."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbopt.buffer import ParameterBuffer
+from nbopt.checkpoint.header import Section, as_dtype
+from nbopt.checkpoint.stored import Stored
+from nbopt.checkpoint.values import plain
+from nbopt.errors import CheckpointError, ConcurrencyError
+from nbopt.kernels import tables as t
+from nbopt.optimizer import Optimizer, state
+from nbopt.parameter import Parameter
+
+__all__ = ["Item", "Restorable", "Stateful", "as_items"]
+
+
+class Item:
+    """One object that is saved.
+
+    Attributes
+    ----------
+    keyword : str or None
+        What it is handed in under.
+    kind : str
+        Objects without a keyword are matched by kind and order.
+    arrays, values : dict
+        What it remembers, by name: arrays, which may be views of live memory, and plain values.
+    absent : list of str
+        Parameters whose gradient is absent.
+    """
+
+    def __init__(self, keyword: str | None, kind: str, remembered: Mapping[str, Any]):
+        self.keyword = keyword
+        self.kind = kind
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.values: dict[str, Any] = {}
+        self.absent: list[str] = []
+        for name, value in remembered.items():
+            plain(name, name)  # refuses what is no text
+            if isinstance(value, np.ndarray):
+                self.arrays[name] = value
+            else:
+                self.values[name] = plain(value, name)
+
+    @property
+    def label(self) -> str:
+        """How a message calls it."""
+        return self.kind if self.keyword is None else f"{self.kind} {self.keyword!r}"
+
+    def section(self) -> Section:
+        """Return its section of a file, with digests still to come."""
+        return Section(
+            self.keyword, self.kind, dict.fromkeys(self.arrays, "0" * 64), self.values, self.absent
+        )
+
+    def check_unchanged(self) -> None:
+        """Raise if another thread has changed it since."""
+
+
+class Restorable(Item, ABC):
+    """One object that is saved or restored.
+
+    Attributes
+    ----------
+    finite : bool
+        Whether its arrays may hold finite numbers alone.
+    """
+
+    finite = False
+
+    @abstractmethod
+    def problems(self, stored: Stored) -> list[str]:
+        """Say what of a section does not fit."""
+
+    @abstractmethod
+    def fill(self, stored: Stored) -> None:
+        """Take a section that fits."""
+
+
+def _differences(item: Item, stored: Stored) -> list[str]:
+    """Name what is missing, unexpected, or an array of another kind."""
+    found = {**stored.arrays, **stored.section.values}
+    needed = {**item.arrays, **item.values}
+    lists = {
+        "missing": [name for name in needed if name not in found],
+        "unexpected": [name for name in found if name not in needed],
+    }
+    problems = [f"{word}: {', '.join(names)}" for word, names in lists.items() if names]
+    for name in needed:
+        if name not in found:
+            continue
+        array, tensor = item.arrays.get(name), stored.arrays.get(name)
+        if array is None and tensor is not None:
+            problems.append(f"{name}: got an array, need a value")
+        elif array is not None and tensor is None:
+            problems.append(f"{name}: got the value {found[name]!r}, need an array")
+        elif array is not None and tensor is not None:
+            got, need = (tensor.dtype, tensor.shape), (as_dtype(array.dtype, name), array.shape)
+            if got != need:
+                problems.append(f"{name}: got {got[0]} of shape {got[1]}, need {need[0]} of shape {need[1]}")
+    return problems
+
+
+class _Parameters(Restorable):
+    """The values of a buffer; with weight norm v and g, from which w follows."""
+
+    def __init__(self, keyword: str | None, buffer: ParameterBuffer):
+        parts = [part for p in buffer.values() for part in p._moved]
+        super().__init__(keyword, "ParameterBuffer", {part.name: _memory(part) for part in parts})
+        self.absent = [name for name, p in buffer.items() if not p.has_grad]
+        self._buffer = buffer
+
+    def problems(self, stored: Stored) -> list[str]:
+        problems = _differences(self, stored)
+        unknown = set(stored.section.absent) - set(self._buffer)
+        if unknown and not problems:
+            problems.append(f"absent gradients of unknown parameters: {', '.join(sorted(unknown))}")
+        strange = stored.arrays.keys() - self.arrays.keys()
+        for name, parameter in self._buffer.items():
+            normed = parameter.weight_v is not None
+            if (name if normed else f"{name}_v") in strange:
+                problems.append(f"{name} was saved {'without' if normed else 'with'} weight norm")
+        return problems
+
+    def fill(self, stored: Stored) -> None:
+        for name, array in self.arrays.items():
+            stored.read(name, array)
+        self._buffer.recompose()
+        if self._buffer.is_sealed:
+            self._buffer.flat_grad[...] = 0.0
+        absent = set(stored.section.absent)
+        for name, parameter in self._buffer.items():
+            parameter._set_columns(t.ATTRIBUTE_PRESENT, 0.0 if name in absent else 1.0)
+
+
+def _memory(part: Parameter) -> NDArray[Any]:
+    """The array that holds a value, laid out or not."""
+    if part._buffer.is_sealed:
+        return part._buffer._seal().writable(part)
+    assert part._initial is not None
+    return part._initial
+
+
+class _OptimizerState(Restorable):
+    """What an optimizer remembers, and the schedule that it follows."""
+
+    def __init__(self, keyword: str | None, opt: Optimizer):
+        opt.check()
+        self._opt = opt
+        self._before = self._moment()
+        super().__init__(keyword, "Optimizer", state.live(opt))
+        self.finite = bool(opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE)
+
+    def _moment(self) -> tuple[int, int]:
+        counters = self._opt._tables.counters
+        if counters[t.BUSY]:
+            raise ConcurrencyError(
+                f"another thread is stepping this {type(self._opt).__name__}; save and restore between steps"
+            )
+        return int(counters[t.STEPS]), int(counters[t.SKIPPED])
+
+    def check_unchanged(self) -> None:
+        if self._moment() != self._before:
+            raise ConcurrencyError(
+                f"another thread stepped this {type(self._opt).__name__} while it was saved; nothing was "
+                "written. Save between steps"
+            )
+
+    def problems(self, stored: Stored) -> list[str]:
+        values = {name: value for name, value in stored.section.values.items() if name in self.values}
+        found, self._take = state.examine(self._opt, values, strict=False)
+        return _differences(self, stored) + found
+
+    def fill(self, stored: Stored) -> None:
+        for name, array in self.arrays.items():
+            stored.read(name, array)
+        self._take()
+
+
+class Stateful(Restorable):
+    """Any other object, by its ``state_dict`` and ``set_state_dict``, which says itself what it takes."""
+
+    def __init__(self, keyword: str | None, thing: Any):
+        remembered, kind = thing.state_dict(), type(thing).__name__
+        if not isinstance(remembered, Mapping) or not all(isinstance(key, str) for key in remembered):
+            raise TypeError(f"state_dict() of {kind} must return a dictionary with text for keys")
+        super().__init__(keyword, kind, remembered)
+        self._thing = thing
+        self._before: dict[str, Any] | None = None
+
+    def problems(self, stored: Stored) -> list[str]:
+        """Nothing yet; `fill` will tell."""
+        return []
+
+    def fill(self, stored: Stored) -> None:
+        """Hand all of it to the object."""
+        new = {**stored.section.values, **{name: stored.new(name) for name in stored.arrays}}
+        self._before = copy.deepcopy(dict(self._thing.state_dict()))
+        self._thing.set_state_dict(new)
+
+    def undo(self) -> None:
+        """Go back to before `fill`."""
+        if self._before is not None:
+            self._thing.set_state_dict(self._before)
+
+
+def as_items(objects: Iterable[Any], named: Mapping[str, Any], what: str) -> list[Restorable]:
+    """Return what is to be saved or restored, or say why it cannot be.
+
+    Raises
+    ------
+    TypeError
+        If there is nothing, one object comes twice, or one is none that can be in a checkpoint.
+    """
+    pairs = [(None, thing) for thing in objects] + list(named.items())
+    if not pairs:
+        raise TypeError(f"{what} needs an object: write {what}(path, params, opt)")
+    if len({id(thing) for _, thing in pairs}) < len(pairs):
+        raise TypeError(f"{what} got the same object twice")
+    return [_as_item(keyword, thing, what) for keyword, thing in pairs]
+
+
+def _as_item(keyword: str | None, thing: Any, what: str) -> Restorable:
+    if keyword is not None:
+        plain(keyword, f"keyword {keyword!r}")
+        if not keyword:
+            raise CheckpointError(f"{what} got an empty keyword")
+    if isinstance(thing, ParameterBuffer):
+        return _Parameters(keyword, thing)
+    if isinstance(thing, Optimizer):
+        return _OptimizerState(keyword, thing)
+    protocol = [getattr(thing, name, None) for name in ("state_dict", "set_state_dict")]
+    if isinstance(thing, type) or not all(map(callable, protocol)):
+        raise TypeError(
+            f"{what} takes a ParameterBuffer, an optimizer, or an object with state_dict() and "
+            f"set_state_dict(state), got {type(thing).__name__}"
+        )
+    return Stateful(keyword, thing)
