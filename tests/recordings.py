@@ -237,11 +237,24 @@ def build_nbopt(rec: Recording, *, own_clips: bool = False) -> tuple[Any, Any]:
     return params, getattr(nb.optimizer, kwargs.pop("type"))(**kwargs)
 
 
-def play_nbopt(rec: Recording, *, own_clips: bool = False) -> Iterator[Arrays]:
+def build_schedule(spec: Any) -> Any:
+    """A schedule as a recording describes it; what is no schedule stays as it is."""
+    if not isinstance(spec, dict):
+        return spec
+    kwargs = {key: build_schedule(value) for key, value in spec["kwargs"].items()}
+    if "lr_lambda" in kwargs:
+        kwargs["lr_lambda"] = eval(f"lambda e: {kwargs['lr_lambda']}")
+    return getattr(nb.optimizer.lr, spec["type"])(**kwargs)
+
+
+def play_nbopt(rec: Recording, *, own_clips: bool = False, schedule: Any = None) -> Iterator[Arrays]:
+    """`schedule` drives the optimizer and is stepped after it; else the recorded rates are set by hand."""
     params, opt = build_nbopt(rec, own_clips=own_clips)
+    if schedule is not None:
+        opt.set_lr_scheduler(schedule)
     leaves = [name + end for name in params for end in ("_g", "_v")] if rec.weight_norm else []
     for t in range(rec.meta["steps"]):
-        if opt.get_lr() != rec.lr(t):
+        if schedule is None and opt.get_lr() != rec.lr(t):
             opt.set_lr(rec.lr(t))
         for name, grad in rec.grads(t).items():
             if grad is None:
@@ -250,3 +263,5 @@ def play_nbopt(rec: Recording, *, own_clips: bool = False) -> Iterator[Arrays]:
                 params[name].grad = grad
         opt.step()
         yield opt.state_dict() | {name: params[name].numpy() for name in [*params, *leaves]}
+        if schedule is not None:
+            schedule.step(*([rec.meta["metrics"][t]] if "metrics" in rec.meta else []))

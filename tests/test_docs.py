@@ -101,7 +101,8 @@ def test_everything_is_visited():
     } <= set(OBJECTS)
     assert "nbopt.ParameterBuffer.keys" not in OBJECTS
     assert {name for name in OBJECTS if "._" in name} == {
-        f"nbopt.ClipGradBy{kind}.__call__" for kind in ("Value", "Norm", "GlobalNorm")
+        *(f"nbopt.ClipGradBy{kind}.__call__" for kind in ("Value", "Norm", "GlobalNorm")),
+        *(f"nbopt.optimizer.lr.{kind}.__call__" for kind in nb.optimizer.lr.__all__),
     }
 
 

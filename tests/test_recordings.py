@@ -62,10 +62,10 @@ ELSEWHERE = {
     ("initializers", None): "test_initializer.py",
     ("weight_norm", "Momentum"): "compat/test_paddle.py",
     ("jittor_weight_norm", None): "compat/test_jittor.py",
+    ("lr_tables", None): "optimizer/test_lr_values.py",
 }
 LATER = {
     ("model_average", "Momentum"),
-    ("lr_tables", None),
 }
 
 

@@ -9,23 +9,15 @@ from nbopt._validation import as_flag, as_integer, as_number
 from nbopt.errors import HyperparameterError
 from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.lr.checks import as_choice, as_function, as_rate
+from nbopt.optimizer.lr.curves import cosine, line
 
 __all__ = ["CosineAnnealingDecay", "CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
 
 
-def _cosine(start: float, end: float, part: float) -> float:
-    """Half a cosine wave from `start` to `end`; `part` goes from 0 to 1."""
-    return end + (start - end) * (1.0 + math.cos(math.pi * part)) / 2.0
-
-
-def _line(start: float, end: float, part: float) -> float:
-    return start + (end - start) * part
-
-
 class CosineAnnealingDecay(LRScheduler):
-    """``eta_min + (base - eta_min) * (1 + cos(pi * e / T_max)) / 2``, with e the step number.
+    """Cosine waves: ``eta_min + (base - eta_min) * (1 + cos(pi * e / T_max)) / 2``.
 
-    The rate falls for `T_max` steps and rises for as many, without end.
+    With e the step number: the rate falls for `T_max` steps and rises for as many, without end.
 
     Parameters
     ----------
@@ -70,14 +62,14 @@ class CosineAnnealingDecay(LRScheduler):
 
     def _rate(self, epoch: int) -> float:
         epoch %= 2 * self.T_max
-        return _cosine(self.base_lr, self.eta_min, min(epoch, 2 * self.T_max - epoch) / self.T_max)
+        return cosine(self.base_lr, self.eta_min, min(epoch, 2 * self.T_max - epoch) / self.T_max)
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """``eta_min + (base - eta_min) * (1 + cos(pi * c / length)) / 2``, at step c of each cycle.
+    """Half cosine waves: ``eta_min + (base - eta_min) * (1 + cos(pi * c / length)) / 2``.
 
-    Cycle i, counted from 0, has the length ``T_0 * T_mult**i``; c is counted from 0 too, so that every cycle
-    begins at ``base``.
+    With c the step in a cycle, counted from 0, so that every cycle begins at ``base``. The first has the
+    length `T_0`, and each next one is `T_mult` times as long.
 
     Parameters
     ----------
@@ -132,7 +124,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         while epoch >= length:
             epoch -= length
             length *= self.T_mult
-        return _cosine(self.base_lr, self.eta_min, epoch / length)
+        return cosine(self.base_lr, self.eta_min, epoch / length)
 
 
 class OneCycleLR(LRScheduler):
@@ -198,7 +190,7 @@ class OneCycleLR(LRScheduler):
         end = as_rate(end_learning_rate, "OneCycleLR end_learning_rate")
         part = as_number(phase_pct, "OneCycleLR phase_pct", low=0.0, high=1.0)
         as_choice(anneal_strategy, "OneCycleLR anneal_strategy", ["cos", "linear"])
-        self._anneal = _cosine if anneal_strategy == "cos" else _line
+        self._anneal = cosine if anneal_strategy == "cos" else line
         start = as_rate(top / divisor, "OneCycleLR max_learning_rate / divide_factor")
         # Where each phase ends, and what rate it reaches there.
         self._ends, self._levels = [0.0, part * steps - 1, steps - 1], [start, top, end]
@@ -291,7 +283,7 @@ class CyclicLR(LRScheduler):
         cycle, at = divmod(epoch, self.step_size_up + self.step_size_down)
         up, down = self.step_size_up, self.step_size_down
         height = at / up if at <= up else (up + down - at) / down
-        return self.base_lr + (self.max_lr - self.base_lr) * height * self._scale(epoch, cycle)
+        return line(self.base_lr, self.max_lr, height * self._scale(epoch, cycle))
 
     def _scale(self, epoch: int, cycle: int) -> float:
         if self.scale_fn is not None:

@@ -10,6 +10,7 @@ from nbopt._validation import as_flag, as_integer, as_number
 from nbopt.errors import HyperparameterError
 from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.lr.checks import as_increasing, as_rate
+from nbopt.optimizer.lr.curves import line
 
 __all__ = [
     "ExponentialDecay",
@@ -127,7 +128,7 @@ class PiecewiseDecay(LRScheduler):
 
 
 class NaturalExpDecay(LRScheduler):
-    """``base * exp(-gamma * e)``, with e the step number.
+    """Natural exponential decay: ``base * exp(-gamma * e)``, with e the step number.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ class NaturalExpDecay(LRScheduler):
 
 
 class InverseTimeDecay(LRScheduler):
-    """``base / (1 + gamma * e)``, with e the step number.
+    """Inverse decay: ``base / (1 + gamma * e)``, with e the step number.
 
     Parameters
     ----------
@@ -193,7 +194,9 @@ class InverseTimeDecay(LRScheduler):
 
 
 class PolynomialDecay(LRScheduler):
-    """``(base - end_lr) * (1 - e / steps)**power + end_lr`` up to step `decay_steps`, then `end_lr`.
+    """Polynomial decay: ``(base - end_lr) * (1 - e / decay_steps)**power + end_lr``.
+
+    With e the step number; from step `decay_steps` on, `end_lr`.
 
     Parameters
     ----------
@@ -249,12 +252,11 @@ class PolynomialDecay(LRScheduler):
         if self.cycle:
             steps *= max(1, -(-epoch // steps))
         left = 1.0 - min(epoch, steps) / steps
-        rate: float = (self.base_lr - self.end_lr) * left**self.power + self.end_lr
-        return rate
+        return line(self.end_lr, self.base_lr, left**self.power)
 
 
 class ExponentialDecay(LRScheduler):
-    """``base * gamma**e``, with e the step number.
+    """Exponential decay: ``base * gamma**e``, with e the step number.
 
     Parameters
     ----------
@@ -289,7 +291,7 @@ class ExponentialDecay(LRScheduler):
 
 
 class MultiStepDecay(LRScheduler):
-    """``base * gamma**n``, with n the number of milestones that were reached.
+    """Decay in stairs: ``base * gamma**n``, with n the number of milestones that were reached.
 
     Parameters
     ----------
@@ -336,7 +338,7 @@ class MultiStepDecay(LRScheduler):
 
 
 class StepDecay(LRScheduler):
-    """``base * gamma**(e // step_size)``, with e the step number.
+    """Decay in even stairs: ``base * gamma**(e // step_size)``, with e the step number.
 
     Parameters
     ----------
