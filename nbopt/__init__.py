@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nbopt import compat, errors, initializer, optimizer, regularizer, testing
     from nbopt.attr import ParamAttr, WeightNormParamAttr
+    from nbopt.averaging import ExponentialMovingAverage, ModelAverage
     from nbopt.buffer import ParameterBuffer
     from nbopt.checkpoint import export, load, restore, save
     from nbopt.clip import (
@@ -33,6 +34,8 @@ __all__ = [
     "ClipGradByGlobalNorm",
     "ClipGradByNorm",
     "ClipGradByValue",
+    "ExponentialMovingAverage",
+    "ModelAverage",
     "NboptError",
     "Optimizer",
     "ParamAttr",
@@ -61,6 +64,8 @@ _HOMES = {
     "ClipGradByGlobalNorm": "clip",
     "ClipGradByNorm": "clip",
     "ClipGradByValue": "clip",
+    "ExponentialMovingAverage": "averaging",
+    "ModelAverage": "averaging",
     "NboptError": "errors",
     "Optimizer": "optimizer",
     "ParamAttr": "attr",

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["check_free"]
 
 # Suffixes of the entries of a state dictionary: no parameter may be called `<other>.<one of these>`.
-STATE_SUFFIXES = ("velocity", "moment1", "moment2", "moment2_max", "step")
+STATE_SUFFIXES = (
+    *("velocity", "moment1", "moment2", "moment2_max", "step"),
+    *("sum_1", "sum_2", "sum_3", "num_accumulates", "old_num_accumulates", "num_updates"),
+    *("ema", "ema_weight"),
+)
 
 
 def check_free(
@@ -54,6 +58,6 @@ def check_free(
             entries.append(name)
         if entries:
             raise ParameterError(
-                f"parameter {name!r}: {entries[0]!r} would be both a parameter and an entry of the "
-                "optimizer's state dictionary; choose another name"
+                f"parameter {name!r}: {entries[0]!r} would be both a parameter and an entry of a "
+                "state dictionary; choose another name"
             )

@@ -57,15 +57,13 @@ DIFFERENT = [
 
 CLIPS = ["clip_tables"]
 
-# (family, optimizer) of what is played elsewhere, or by parts of nbopt that are still to come.
+# (family, optimizer) of what is played elsewhere.
 ELSEWHERE = {
     ("initializers", None): "test_initializer.py",
     ("weight_norm", "Momentum"): "compat/test_paddle.py",
     ("jittor_weight_norm", None): "compat/test_jittor.py",
+    ("model_average", "Momentum"): "averaging/test_window.py",
     ("lr_tables", None): "optimizer/test_lr_values.py",
-}
-LATER = {
-    ("model_average", "Momentum"),
 }
 
 
@@ -109,12 +107,12 @@ def test_every_recording_is_played_once():
         meta = load(path.stem).meta
         assert meta["name"] == path.stem
         kind = meta["family"], meta.get("opt", {}).get("type")
-        if kind in LATER | ELSEWHERE.keys():
+        if kind in ELSEWHERE:
             others.add(kind)
         else:
             found.append(path.stem)
     assert Counter(played) == Counter(found)
-    assert others == LATER | ELSEWHERE.keys()
+    assert others == ELSEWHERE.keys()
 
 
 # --- the oracle is right --------------------------------------------------------------------------

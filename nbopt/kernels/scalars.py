@@ -26,6 +26,8 @@ DOWN = 2.0**-600
 FAR = 2.0**1000
 TINY = 2.0**-1022  # the smallest normal float64
 
+SPILL = 16384  # updates of an average after which its sums move on, as in Paddle
+
 
 def storage_constants(dtype: np.dtype) -> dict[str, object]:
     """Return the constants above for one storage dtype, by name."""
@@ -83,7 +85,32 @@ def recomposed(factor, v):
     return factor * v
 
 
-ELEMENTWISE = frozenset({scaled, tangent, clamp, ridge, lasso, recomposed})
+# --- averages of elements
+
+
+def added(total, value):
+    """A sum and one more value."""
+    return total + value
+
+
+def mean(first, second, third, count):
+    """The mean of all values that three sums hold."""
+    return (first + second + third) / count
+
+
+def decayed(average, value, decay, rest):
+    """An exponential average and one more value; rest is 1 - decay."""
+    return decay * average + rest * value
+
+
+def unbiased(average, weight):
+    """An exponential average that began at zero, over the weight of what it has taken in."""
+    return average / weight
+
+
+ELEMENTWISE = frozenset(
+    {scaled, tangent, clamp, ridge, lasso, recomposed, added, mean, decayed, unbiased},
+)
 
 
 # --- scalars of a step, in float64
@@ -183,3 +210,24 @@ def inverse_norm(square):
     if square == 0.0:
         return 0.0
     return 1.0 / math.sqrt(square)
+
+
+# --- scalars of averages
+
+
+def is_spill(updates):
+    """Whether the sum of this window moves on to the second sum, so that neither loses small values."""
+    return updates % SPILL == 0
+
+
+def is_full(accumulates, updates, rate, least, most):
+    """Whether a window ends: it grows with the number of updates, between two bounds.
+
+    As in Paddle, the product is one of float32 numbers, without its fraction.
+    """
+    share = np.float32(updates) * np.float32(rate)
+    if accumulates < least:
+        return False
+    if share >= most:
+        return accumulates >= most
+    return accumulates >= int(share)

@@ -1,0 +1,80 @@
+"""No number of threads changes a bit of an average; forked children may go on."""
+
+import os
+
+import numba
+import numpy as np
+import pytest
+
+import nbopt as nb
+from nbopt.kernels.cpu import run
+
+SIZES = {"a": 1, "b": 4095, "c": 77, "d": 4097, "e": 0, "f": 20_011, "g": 4096}
+ALWAYS, NEVER = 0, 2**62  # values of PARALLEL_FROM
+
+
+@pytest.fixture
+def threads():
+    before = numba.get_num_threads()
+    yield range(1, numba.config.NUMBA_NUM_THREADS + 1)
+    numba.set_num_threads(before)
+
+
+def play(dtype, make):
+    """Some updates with left-out parameters; the bits of what is applied, and of the state."""
+    rng = np.random.default_rng(0)
+    attrs = {"c": nb.ParamAttr(do_model_average=False), "d": nb.ParamAttr(trainable=False)}
+    values = {name: rng.normal(size=size) for name, size in SIZES.items()}
+    params = nb.ParameterBuffer.from_arrays(values, attrs=attrs, dtype=dtype)
+    average = make(params)
+    update = getattr(average, "step", getattr(average, "update", None))
+    padding = np.ones(params.trainable_flat.size, bool)
+    for where in params.slices.values():
+        padding[where] = False
+    for _ in range(7):
+        params.trainable_flat[:] = np.where(padding, 0.0, rng.normal(size=params.trainable_flat.size))
+        update()
+    with average.apply():
+        assert not params.trainable_flat[padding].any()
+        assert not average._sums[:, padding].any()
+        applied = params.trainable_flat.tobytes()
+    return applied, average._sums.tobytes()
+
+
+MAKE = {
+    "window": lambda params: nb.ModelAverage(0.5, params, 2, 3),
+    "exponential": lambda params: nb.ExponentialMovingAverage(0.9, params),
+}
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_change_no_bit(monkeypatch, threads, dtype, make):
+    monkeypatch.setattr(run, "PARALLEL_FROM", NEVER)
+    expected = play(dtype, make)
+    monkeypatch.setattr(run, "PARALLEL_FROM", ALWAYS)
+    for count in threads:
+        numba.set_num_threads(count)
+        assert play(dtype, make) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("size", [50, 100_000])
+def test_a_child_may_use_what_another_thread_was_using(size):
+    params = nb.ParameterBuffer.from_arrays({"w": np.ones(size)})
+    average = nb.ModelAverage(0.5, params)
+    average.step()
+    average._lock.acquire()  # as if another thread were inside a call
+    child = os.fork()
+    if child == 0:
+        try:
+            params["w"].value += 2
+            average.step()
+            with average.apply():
+                ok = bool((params["w"].value == 2.0).all())
+        except BaseException:
+            ok = False
+        os._exit(not ok)
+    average._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
