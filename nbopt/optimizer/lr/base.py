@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+import numpy as np
+
 from nbopt._validation import as_flag
 from nbopt.errors import NboptError, StateDictError
 from nbopt.optimizer.lr.checks import as_epoch, as_rate
@@ -286,6 +288,12 @@ class LRScheduler:
         if key == "last_lr":
             as_rate(value, key)
             return self._checked_rate(value)
+        if (
+            isinstance(value, np.ndarray)
+            and value.ndim == 0
+            and not isinstance(getattr(self, key), np.ndarray)
+        ):
+            return value.item()  # as numpy.load gives it
         return copy.deepcopy(value)
 
     def __repr__(self) -> str:
