@@ -83,11 +83,8 @@ def test_a_step_asks_the_schedule_nothing():
 
 def test_one_schedule_drives_several():
     schedule = lr.ExponentialDecay(0.5, 0.9)
-    opts = [
-        make(schedule, parameters=small(dtype))
-        for make in MAKERS.values()
-        for dtype in ("float32", "float64")
-    ]
+    buffers = [small(dtype) for dtype in ("float32", "float64")]
+    opts = [make(schedule, parameters=params) for make in MAKERS.values() for params in buffers]
     for rate in walk(lr.ExponentialDecay(0.5, 0.9), 5):
         assert {opt.get_lr() for opt in opts} == {rate}
         schedule.step()
@@ -153,9 +150,10 @@ def test_another_schedule_takes_over():
     assert opt.get_lr() == 0.025
 
 
-@pytest.mark.parametrize(
-    "value", [0.1, "StepDecay", lr.StepDecay, object(), [lr.StepDecay(0.5, 1)]], ids=repr
-)
+NO_SCHEDULES = [0.1, "StepDecay", lr.StepDecay, object(), [lr.StepDecay(0.5, 1)]]
+
+
+@pytest.mark.parametrize("value", NO_SCHEDULES, ids=type)
 def test_what_is_no_schedule(value):
     params, schedule = small(), lr.StepDecay(0.5, 1)
     opt = nb.optimizer.SGD(schedule, params)

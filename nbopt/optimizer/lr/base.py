@@ -288,11 +288,7 @@ class LRScheduler:
         if key == "last_lr":
             as_rate(value, key)
             return self._checked_rate(value)
-        if (
-            isinstance(value, np.ndarray)
-            and value.ndim == 0
-            and not isinstance(getattr(self, key), np.ndarray)
-        ):
+        if getattr(value, "shape", None) == () and not isinstance(getattr(self, key), np.ndarray):
             return value.item()  # as numpy.load gives it
         return copy.deepcopy(value)
 
