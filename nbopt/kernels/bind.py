@@ -9,6 +9,7 @@ a fingerprint of everything reached, because Numba's disk cache sees neither glo
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import types
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -19,14 +20,20 @@ import numpy as np
 
 import nbopt
 from nbopt.kernels import intrinsics, tables
-from nbopt.kernels.flatten import flatten, has_source
+from nbopt.kernels.flatten import Views, flatten
 from nbopt.kernels.rule import Rule
 from nbopt.kernels.scalars import ELEMENTWISE
+from nbopt.kernels.syntax import has_source
 
 __all__ = ["Binder", "adaptors", "marked", "storage_literals"]
 
 Function = Callable[..., Any]
 
+_VIEWS = Views(
+    {intrinsics.reals, intrinsics.integers, intrinsics.elements, intrinsics.element_rows},
+    intrinsics.read,
+    intrinsics.write,
+)
 _ELEMENTWISE: frozenset[Any] = ELEMENTWISE
 
 
@@ -98,23 +105,20 @@ class Binder:
 
     def _flat(self, template: types.FunctionType) -> types.FunctionType:
         """Bind one function of the kernels, with most of what it calls inlined."""
-        values: dict[str, Any] = {}
-        known: dict[int, str] = {}
-
-        def resolve(function: types.FunctionType, name: str) -> tuple[Any, str]:
-            value = self._value(function, name)
-            unique = known.setdefault(id(value), f"{name}_{len(known)}_")
-            values[unique] = value
-            return value, unique
 
         def is_inlined(function: types.FunctionType) -> bool:
-            kept = _is_elementwise(function) or function in self._called
-            return not kept and _is_ours(function) and has_source(function)
+            return function not in self._called and _is_ours(function) and has_source(function)
 
-        code = flatten(template, resolve, is_inlined)
+        @functools.cache
+        def stored(value: float) -> Any:
+            return self._dtype.type(value)
+
+        def literal(function: types.FunctionType, value: Any) -> Any:
+            return stored(value) if _is_elementwise(function) and type(value) in (int, float) else value
+
+        code, values = flatten(template, self._value, is_inlined, _VIEWS, literal)
         self._record(template.__name__, *_code_texts(code))
-        used = [name for name in _global_names(code) if name in values]
-        namespace = {name: self._bound(name, values[name], False) for name in used}
+        namespace = {name: self._bound(name, value, False) for name, value in sorted(values.items())}
         return self._made(template, types.FunctionType(code, namespace, template.__name__))
 
     def _made(self, template: types.FunctionType, copy: types.FunctionType) -> types.FunctionType:

@@ -51,6 +51,7 @@ from nbopt.kernels.tables import (
     COEFFICIENT_L1,
     COEFFICIENT_L2,
     COEFFICIENT_LOW,
+    COEFFICIENT_MEASURED,
     COEFFICIENT_RESCALE,
     COEFFICIENT_SCALE,
     COEFFICIENT_SQUARE,
@@ -118,6 +119,13 @@ def is_measured(s, tables):
     return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
 
 
+def mark_measured(tables):
+    """Say what pass 1 reads."""
+    coefficients = reals(tables, COEFFICIENTS)
+    for s in range(coefficients.shape[0]):
+        coefficients[s, COEFFICIENT_MEASURED] = 1.0 if is_measured(s, tables) else 0.0
+
+
 def fold_segment(s, measured, tables):
     """Sum of squares of one segment, and whether it is active; return whether its gradient is finite."""
     segments, partials = integers(tables, SEGMENTS), reals(tables, PARTIALS)
@@ -147,7 +155,7 @@ def fold_sums(tables):
     counters[0, MEASURED] = 1
     bad = -1
     for s in range(segments.shape[0]):
-        measured = is_measured(s, tables)
+        measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
         if NORMED and measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
             fold_slices(s, tables)
         finite = fold_segment(s, measured, tables)
@@ -175,7 +183,13 @@ def clipped_rescale(s, tables):
         return 0.0
     if reals(tables, ATTRIBUTES)[s, ATTRIBUTE_NEED_CLIP] == 0.0:
         return 0.0
-    return abs(reals(tables, COEFFICIENTS)[s, COEFFICIENT_RESCALE])
+    return math.fabs(reals(tables, COEFFICIENTS)[s, COEFFICIENT_RESCALE])
+
+
+def clip_to(limit, factor, low, middle, high):
+    """Clip coefficient, and its power of two, of `factor` times the root of a sum kept in exponent bins."""
+    norm, scale = magnitude_of(low, middle, high)
+    return clip_coefficient(factor * norm, scale, limit, SHRINK)
 
 
 def fold_clip(r, tables):
@@ -189,7 +203,8 @@ def fold_clip(r, tables):
     scratch = partials.shape[1] - members.shape[0]
     largest = 0.0
     for i in range(count):
-        largest = max(largest, clipped_rescale(members[first + i, MEMBER_ORDER], tables))
+        weight = clipped_rescale(members[first + i, MEMBER_ORDER], tables)
+        largest = weight if weight > largest else largest
     for i in range(count):
         s = members[first + i, MEMBER_ORDER]
         weight = clipped_rescale(s, tables)
@@ -202,9 +217,8 @@ def fold_clip(r, tables):
             )
     for b in range(BIN_FROM, BIN_TO):
         pairwise(partials, b, scratch, 1, count)
-    norm, scale = magnitude_of(partials[0, scratch], partials[1, scratch], partials[2, scratch])
-    clips[r, CLIP_COEFFICIENT], clips[r, CLIP_SCALE] = clip_coefficient(
-        largest * norm, scale, clips[r, CLIP_LIMIT], SHRINK
+    clips[r, CLIP_COEFFICIENT], clips[r, CLIP_SCALE] = clip_to(
+        clips[r, CLIP_LIMIT], largest, partials[0, scratch], partials[1, scratch], partials[2, scratch]
     )
 
 
@@ -225,12 +239,13 @@ def fold_coefficients(s, tables):
     if kind == CLIP_GLOBAL:
         coefficient, scale = clips[clip, CLIP_COEFFICIENT], clips[clip, CLIP_SCALE]
     elif kind == CLIP_NORM:
-        norm, bin_scale = magnitude_of(
+        coefficient, scale = clip_to(
+            clips[clip, CLIP_LIMIT],
+            math.fabs(rescale),
             coefficients[s, COEFFICIENT_SQUARE],
             coefficients[s, COEFFICIENT_SQUARE + 1],
             coefficients[s, COEFFICIENT_SQUARE + 2],
         )
-        coefficient, scale = clip_coefficient(abs(rescale) * norm, bin_scale, clips[clip, CLIP_LIMIT], SHRINK)
     elif kind == CLIP_VALUE:
         low, high = clips[clip, CLIP_LOW], clips[clip, CLIP_HIGH]
     l1, l2 = groups[group, GROUP_L1], groups[group, GROUP_L2]
@@ -238,7 +253,8 @@ def fold_coefficients(s, tables):
         l1, l2 = attributes[s, ATTRIBUTE_L1], attributes[s, ATTRIBUTE_L2]
     factor = rescale * coefficient
     bounded = low > -math.inf or high < math.inf
-    plain = not bounded and l1 == 0.0 and scale == 1.0 and is_normal(factor)
+    normal = is_normal(factor)
+    plain = not bounded and l1 == 0.0 and scale == 1.0 and normal
     coefficients[s, COEFFICIENT_GENERAL] = 0.0 if plain else 1.0
     coefficients[s, COEFFICIENT_FACTOR] = rounded(factor)
     coefficients[s, COEFFICIENT_SCALE] = scale

@@ -138,9 +138,43 @@ def element_rows(typing_context, tables, index, storage):
     return kind(tables, types.int64, storage), generate
 
 
+def _element(context, builder, signature, arguments):
+    """Pointer to `array[row, column]`, the first three arguments; what is known now takes no instruction."""
+    view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+    row, column = (
+        context.get_constant(types.int64, kind.literal_value)
+        if isinstance(kind, types.IntegerLiteral)
+        else context.cast(builder, value, kind, types.int64)
+        for kind, value in zip(signature.args[1:3], arguments[1:3], strict=True)
+    )
+    columns = builder.extract_value(view.shape, 1)
+    return builder.gep(view.data, [builder.add(builder.mul(row, columns), column)])
+
+
+@intrinsic(prefer_literal=True)
+def read(typing_context, array, row, column):
+    """Return `array[row, column]` of a C-contiguous array; indices count from the start."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_element(context, builder, signature, arguments))
+
+    return array.dtype(array, row, column), generate
+
+
+@intrinsic(prefer_literal=True)
+def write(typing_context, array, row, column, value):
+    """Set `array[row, column]` of a C-contiguous array; indices count from the start."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[3], _element(context, builder, signature, arguments))
+        return context.get_dummy_value()
+
+    return types.void(array, row, column, array.dtype), generate
+
+
 @intrinsic
 def pointer(typing_context, address):
-    """Return the address of int64 as a pointer to them."""
+    """Return an address as a pointer to int64."""
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
@@ -170,7 +204,7 @@ def enter(typing_context, call):
     return types.int64(call), generate
 
 
-def _element(context, builder, signature, arguments):
+def _word(context, builder, signature, arguments):
     view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
     return builder.gep(view.data, [arguments[1]])  # of the first row
 
@@ -181,7 +215,7 @@ def acquire(typing_context, array, index):
 
     def generate(context, builder, signature, arguments):
         word = ir.IntType(64)
-        pointer = _element(context, builder, signature, arguments)
+        pointer = _word(context, builder, signature, arguments)
         pair = builder.cmpxchg(pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acq_rel", "monotonic")
         return builder.extract_value(pair, 1)
 
@@ -193,7 +227,7 @@ def release(typing_context, array, index):
     """Set `array[0, index]` (int64) to 0, after everything that was written before."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _element(context, builder, signature, arguments)
+        pointer = _word(context, builder, signature, arguments)
         builder.store_atomic(ir.Constant(ir.IntType(64), 0), pointer, "release", align=8)
         return context.get_dummy_value()
 

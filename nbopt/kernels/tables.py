@@ -121,8 +121,9 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     COEFFICIENT_SQUARE,  # sum of squares of the gradient before rescale, a column per exponent bin
     COEFFICIENT_CLIP,  # the clip coefficient
     COEFFICIENT_RESCALE,
+    COEFFICIENT_MEASURED,  # pass 1 reads its gradient
     COEFFICIENT_RULE,
-) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13)
+) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14)
 
 # float64, owned by the optimizer: a row for each of these, a column for each set of elements of a normed
 # parameter that share a norm.

@@ -1,12 +1,14 @@
 """Inlining: the flat code computes what the calls computed, and calls that must stay do."""
 
+import ast
+import dis
 import math
 import types
 
 import pytest
 
-from nbopt.kernels import flatten as flattening
-from nbopt.kernels.flatten import flatten, has_source
+from nbopt.kernels.flatten import Views, flatten
+from nbopt.kernels.syntax import definition_of, has_source
 
 ON, OFF, SIZE = True, False, 4
 
@@ -112,16 +114,14 @@ ROOTS = [value for name, value in list(globals().items()) if name.startswith("ro
 STAYS = {root_loop_return: {"found"}, root_operands: {"sign", "halve"}}
 
 
-def flat(function, is_inlined=lambda _: True):
+def meaning(function, name):
+    return function.__globals__[name]
+
+
+def flat(function, is_inlined=lambda _: True, **options):
     """The flat function, and the names of the functions that it still calls."""
-    values = {}
-
-    def resolve(inner, name):
-        values[f"{name}_global"] = inner.__globals__[name]
-        return inner.__globals__[name], f"{name}_global"
-
-    code = flatten(function, resolve, is_inlined)
-    called = {values[n].__name__ for n in code.co_names if isinstance(values.get(n), types.FunctionType)}
+    code, values = flatten(function, meaning, is_inlined, **options)
+    called = {value.__name__ for value in values.values() if isinstance(value, types.FunctionType)}
     return types.FunctionType(code, {"__builtins__": __builtins__, **values}), called
 
 
@@ -150,15 +150,7 @@ def test_a_name_means_what_its_own_module_says():
         return called(x) + double(x) + SIZE  # noqa: F821
 
     root = types.FunctionType(root.__code__, {**globals(), "called": other["called"]}, "root")
-    values = {}
-
-    def resolve(inner, name):
-        value = inner.__globals__[name]
-        unique = f"{name}_{id(value)}"
-        values[unique] = value
-        return value, unique
-
-    code = flatten(root, resolve, lambda inner: inner is other["called"])
+    code, values = flatten(root, meaning, lambda inner: inner is other["called"])
     assert types.FunctionType(code, values)(1.0) == 100 + 2 + 2 + 4
 
 
@@ -188,6 +180,126 @@ def test_forms_that_would_go_wrong_are_refused(function):
 
 
 def test_nothing_of_a_tree_is_changed():
-    before = flattening.ast.dump(flattening._definition(early))
+    before = ast.dump(definition_of(early))
     flat(root_tuple)
-    assert flattening.ast.dump(flattening._definition(early)) == before
+    assert ast.dump(definition_of(early)) == before
+
+
+# --- tuples ---------------------------------------------------------------------------------------
+
+
+def root_swap(x, y):
+    x, y = y, x
+    x, y, z = y + 1, x, x + y
+    return x, y, z
+
+
+def both(x, y):
+    return (x + y, x - y) if ON else (x, y)
+
+
+def either(x, y):
+    if x > y:
+        return y, x
+    return x, y
+
+
+def root_returned_tuples(x, y):
+    low, high = either(x, y)
+    pair = either(high, low)
+    values = [0, 0]
+    values[0], values[1] = either(pair[1], pair[0])
+    values[0], values[1] = values[1], values[0]
+    return low, high, pair, values, both(x, y)
+
+
+def root_tuple_kept_over_a_loop(x, y):
+    total = 0
+    for i in range(3):
+        pair = (total, i + x)
+        total = pair[0] + pair[1] * y
+    return total
+
+
+@pytest.mark.parametrize("root", [root_swap, root_returned_tuples, root_tuple_kept_over_a_loop])
+def test_a_tuple_is_taken_apart(root):
+    function, _ = flat(root)
+    for x, y in ((1, 2), (2, 1), (3, 3)):
+        assert function(x, y) == root(x, y)
+
+
+def test_no_tuple_is_built_where_none_is_asked_for():
+    function, _ = flat(root_swap)
+    built = [i.opname for i in dis.get_instructions(function)].count("BUILD_TUPLE")
+    assert built == 1  # what it returns
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+READS = []
+
+
+def look(tables, index):
+    READS.append(index)
+    return tables[index]
+
+
+def read(array, i, j):
+    return array[i][j]
+
+
+def write(array, i, j, value):
+    array[i][j] = value
+
+
+def row_sum(i, tables):
+    table = look(tables, 1)
+    return table[i, 0] + table[i, 1]
+
+
+def root_view(given):
+    tables = given
+    total = look(tables, 2)[0, 0]
+    for i in range(2):
+        total += row_sum(i, tables)
+        look(tables, 2)[i, 1] = total
+        look(tables, 2)[0, 0] += 1
+    return total
+
+
+def prange(count):
+    return range(count)
+
+
+def root_prange(tables):
+    total = look(tables, 2)[0, 0]
+    for i in prange(2):
+        total += row_sum(i, tables)
+    return total
+
+
+VIEWS = Views({look}, read, write)
+
+
+def is_called(function):
+    return function not in (look, read, write, prange)
+
+
+@pytest.mark.parametrize(("root", "expected"), [(root_view, [2, 1]), (root_prange, [2, 1, 1])])
+def test_a_view_is_made_once_where_its_scope_begins(root, expected):
+    function, _ = flat(root, is_called, views=VIEWS)
+    READS.clear()
+    total = 5 + 10 + 20 + 30 + 40
+    tables = {1: [[10, 20], [30, 40]], 2: [[5, 0], [0, 0]]}
+    assert function(tables) == total
+    assert expected == READS
+    if root is root_view:
+        assert tables[2] == [[7, 5 + 10 + 20], [0, total]]
+
+
+def test_literals_are_what_they_are_said_to_be():
+    function, _ = flat(root_expression, literal=lambda inner, value: value * 2 if inner is early else value)
+    assert function(1.0, 2.0) == root_expression(1.0, 2.0)
+    doubled, _ = flat(sign, literal=lambda inner, value: value * 2)
+    assert doubled(3.0) == 2.0

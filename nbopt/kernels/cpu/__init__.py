@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from nbopt.kernels import scalars, slices
+from nbopt.kernels import fold, scalars, slices, trees
 from nbopt.kernels.bind import Binder, adaptors
 from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import late, reduce, step, update
@@ -18,7 +18,8 @@ from nbopt.kernels.rule import Rule
 
 __all__ = ["compile_array", "compile_step"]
 
-_ROOT = {"error_model": "numpy", "nogil": True}
+# Rewriting is for what the kernels do not hold, such as expressions of arrays, and takes a tenth of the time.
+_ROOT = {"error_model": "numpy", "nogil": True, "no_rewrites": True}
 # What only the root calls needs no entry from Python.
 _INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Products of float32 are exact in float64, so contraction changes no bit of these sums (contract N3).
@@ -38,6 +39,8 @@ _OF_A_THREAD = frozenset({reduce.reduce_range, step.update_range, late.compose_r
 # Called, not inlined: a call costs nothing beside their work, and inlining compiles them at every level.
 _CALLED = frozenset(
     {
+        fold.clip_to,
+        trees.pairwise,
         slices.fold_columns,
         slices.form_slices,
         slices.scaled_products,
@@ -64,6 +67,7 @@ def _binder(dtype: np.dtype[Any], replacements: dict[str, Any], parallel: bool) 
 
     def lift(function: Callable[..., Any], template: Callable[..., Any]) -> Any:
         options: dict[str, Any] = {**_INNER, "forceinline": template not in _CALLED}
+        options["no_rewrites"] = (template.__module__ or "").startswith("nbopt.kernels")
         if single and template in _CONTRACTED:
             options["fastmath"] = {"contract"}
         if parallel and template in _THREADED:
@@ -94,7 +98,7 @@ def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool)
     parallel : bool
         Whether the loops run in threads.
     """
-    binder = _binder(dtype, {**adaptors(rule), "NORMED": normed}, parallel)
+    binder = _binder(dtype, {**adaptors(rule), "NORMED": normed, "PARALLEL": parallel}, parallel)
     assert isinstance(step.step, types.FunctionType)
     return Cached(binder.bind(step.step), **_ROOT)
 

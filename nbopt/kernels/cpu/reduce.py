@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbopt.kernels.fold import is_measured
 from nbopt.kernels.intrinsics import elements, integers, reals, stack
 from nbopt.kernels.scalars import DOWN, UP, is_safe, power_for, storage
 from nbopt.kernels.slices import form_slices
@@ -23,6 +22,8 @@ from nbopt.kernels.tables import (
     CHUNK_SPAN,
     CHUNK_START,
     CHUNKS,
+    COEFFICIENT_MEASURED,
+    COEFFICIENTS,
     DERIVED_GRADIENT,
     GRADIENT,
     LANES,
@@ -356,10 +357,10 @@ def reduce_tile(first, start, size, s, tables):
 
 def reduce_range(begin, end, tables):
     """Pass 1 over a run of chunks, for one thread."""
-    chunks = integers(tables, CHUNKS)
+    chunks, coefficients = integers(tables, CHUNKS), reals(tables, COEFFICIENTS)
     for c in range(begin, end):
         s, span = chunks[c, CHUNK_SEGMENT], chunks[c, CHUNK_SPAN]
-        if not is_measured(s, tables):
+        if coefficients[s, COEFFICIENT_MEASURED] == 0.0:
             continue
         start, size, first = chunks[c, CHUNK_START], chunks[c, CHUNK_SIZE], chunks[c, CHUNK_FIRST]
         if not NORMED or span == SPAN_PLAIN:

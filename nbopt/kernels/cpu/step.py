@@ -13,7 +13,7 @@ from numba import prange
 from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, update_tile
 from nbopt.kernels.cpu.reduce import reduce_range
 from nbopt.kernels.cpu.update import is_normed_active, update_rows, update_run
-from nbopt.kernels.fold import fold
+from nbopt.kernels.fold import fold, mark_measured
 from nbopt.kernels.intrinsics import acquire, integers, pointer, reals, release
 from nbopt.kernels.tables import (
     BUSY,
@@ -36,7 +36,7 @@ from nbopt.kernels.tables import (
     STEPPED,
 )
 
-NORMED = True
+NORMED, PARALLEL = True, True  # binding says which
 
 
 def split(thread, threads, count, tables):
@@ -74,24 +74,33 @@ def update_range(begin, end, tables):
 def reduce_all(threads, tables):
     """Pass 1, every chunk."""
     count = integers(tables, CHUNKS).shape[0] - 1
-    for thread in prange(threads):
-        begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
-        reduce_range(begin, end, tables)
+    if not PARALLEL:
+        reduce_range(0, count, tables)
+    else:
+        for thread in prange(threads):
+            begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
+            reduce_range(begin, end, tables)
 
 
 def update_all(threads, tables):
     """Pass 2, every chunk."""
     count = integers(tables, CHUNKS).shape[0] - 1
-    for thread in prange(threads):
-        begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
-        update_range(begin, end, tables)
+    if not PARALLEL:
+        update_range(0, count, tables)
+    else:
+        for thread in prange(threads):
+            begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
+            update_range(begin, end, tables)
 
 
 def compose_all(threads, late, tables):
     """Pass 3, the late chunks."""
-    for thread in prange(threads):
-        begin, end = split(thread, threads, late, tables), split(thread + 1, threads, late, tables)
-        compose_range(begin, end, tables)
+    if not PARALLEL:
+        compose_range(0, late, tables)
+    else:
+        for thread in prange(threads):
+            begin, end = split(thread, threads, late, tables), split(thread + 1, threads, late, tables)
+            compose_range(begin, end, tables)
 
 
 def step(address, threads):
@@ -110,6 +119,7 @@ def step(address, threads):
         return CONCURRENT
     outcome = REFUSED
     if counters[0, STATUS] == 0:
+        mark_measured(tables)
         reduce_all(threads, tables)
         outcome = fold(tables)
         if outcome == STEPPED:
