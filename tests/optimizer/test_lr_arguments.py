@@ -239,6 +239,15 @@ def test_step_refused(kind, epoch, error, words):
     assert schedule.state_dict() == before
 
 
+@pytest.mark.parametrize("number", [-5, 2**63 - 1, 1.5, None])
+def test_a_step_number_set_by_hand_is_checked(number):
+    for schedule, metric in ((lr.NoamDecay(4, 2), []), (lr.ReduceOnPlateau(0.5), [1.0])):
+        schedule.last_epoch = number
+        with pytest.raises((T, H)):
+            schedule.step(*metric)
+        assert schedule.last_epoch == number
+
+
 @pytest.mark.parametrize("metric", [None, "1", True, 1j, [1.0, 2.0], np.ones(2), np.array([]), {}, object()])
 def test_metric_refused(metric):
     schedule = lr.ReduceOnPlateau(0.5, patience=0)

@@ -174,7 +174,7 @@ class LRScheduler:
         (2, 0.05)
         """
         before = self.last_epoch
-        epoch = before + 1 if epoch is None else as_epoch(epoch, self._named("epoch"))
+        epoch = as_epoch(before + 1 if epoch is None else epoch, self._named("epoch"))
         try:
             self._move(epoch)
         except BaseException:

@@ -12,7 +12,7 @@ __all__ = ["LambdaDecay", "MultiplicativeDecay"]
 
 
 class LambdaDecay(LRScheduler):
-    """A function of the user: ``base * lr_lambda(e)``, with e the step number.
+    """A function of the user's: ``base * lr_lambda(e)``, with e the step number.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class LambdaDecay(LRScheduler):
 
 
 class MultiplicativeDecay(LRScheduler):
-    """A product of the user: ``base * lr_lambda(1) * ... * lr_lambda(e)``, with e the step number.
+    """A product of the user's: ``base`` times every ``lr_lambda(i)``, with i from 1 to the step number.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ class ReduceOnPlateau(LRScheduler):
         (2, 0.05)
         """
         metric = as_metric(metrics, self._named("metrics"))
-        self.last_epoch = self.last_epoch + 1 if epoch is None else as_epoch(epoch, self._named("epoch"))
+        self.last_epoch = as_epoch(self.last_epoch + 1 if epoch is None else epoch, self._named("epoch"))
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             return
