@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LRScheduler"]
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # every optimizer can take a rate up to here
+
 
 class LRScheduler:
     """Base class of schedules; a subclass of your own defines `get_lr`.
@@ -109,15 +111,17 @@ class LRScheduler:
         """Return a rate that every driven optimizer can take."""
         name = f"the rate of {type(self).__name__} at step {self.last_epoch}"
         rate = as_rate(value, name)
-        for opt in self._driven:
-            opt._checked_rate(rate, name)
+        if rate > FLOAT32_MAX:
+            for opt in self._driven:
+                opt._checked_rate(rate, name)
         return rate
 
     @property
     def _driven(self) -> WeakSet[Optimizer]:
         """The optimizers that follow; a copy has none, until copied optimizers join it."""
-        found: WeakSet[Optimizer] = self.__dict__.setdefault("_optimizers", WeakSet())
-        return found
+        if "_optimizers" not in self.__dict__:
+            self._optimizers: WeakSet[Optimizer] = WeakSet()
+        return self._optimizers
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_optimizers"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,11 +17,15 @@ __all__ = ["as_choice", "as_epoch", "as_function", "as_increasing", "as_metric",
 
 def as_rate(value: Any, name: str) -> float:
     """A learning rate: finite and >= 0."""
+    if type(value) is float and 0.0 <= value < math.inf:  # as of most steps
+        return value
     return as_number(value, name, low=0.0)
 
 
 def as_epoch(value: Any, name: str, low: int = 0) -> int:
     """A step number; floats hold what is made of it."""
+    if type(value) is int and low <= value < 2**63:  # as of most steps
+        return value
     epoch = as_integer(value, name, low=low)
     if epoch >= 2**63:
         raise HyperparameterError(f"{name} must be < 2**63, got {epoch}")
