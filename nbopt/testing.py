@@ -67,7 +67,8 @@ def assert_resume_exact(make_run: Callable[[], tuple[Step, Any]], at_step: int, 
     >>> nb.testing.assert_resume_exact(forgetful, at_step=3)
     Traceback (most recent call last):
         ...
-    AssertionError: after step 3, the first since the restore, 'w_g' differs first at (0, 0): -1.10... without a stop, ...
+    AssertionError: after step 3, the first since the restore, 'w_g' differs first at (0, 0): -1.10... without
+    a stop, ...
     """
     at_step = as_integer(at_step, "at_step", low=0)
     further = as_integer(further, "further", low=1)
@@ -119,7 +120,7 @@ def _state(objects: Any) -> dict[str, Any]:
     for item in as_items(positional, named, "assert_resume_exact"):
         key = item.section().key
         found |= {key(name): value for name, value in {**item.arrays, **item.values}.items()}
-        found[key("the absent gradients")] = item.absent
+        found[f"the absent gradients of {item.label}"] = item.absent
     for thing in (*positional, *named.values()):
         buffer = thing._buffer if isinstance(thing, Optimizer) else thing
         if isinstance(buffer, ParameterBuffer):
@@ -137,7 +138,7 @@ def _compare(objects: Any, others: Any, when: str) -> None:
             raise AssertionError(f"{when} one run has {key!r} and the other has not")
         told = _difference(one[key], two[key])
         if told:
-            raise AssertionError(f"{when} {key!r} differs {told}")
+            raise AssertionError(f"{when} {key!r} differs{told}")
 
 
 def _difference(one: Any, two: Any) -> str:
@@ -153,4 +154,4 @@ def _difference(one: Any, two: Any) -> str:
         return ""
     at = np.unravel_index(int(wrong[0]) // one.itemsize, one.shape)
     index = tuple(int(i) for i in at)
-    return f"first at {index}: {one[index]} without a stop, {two[index]} with it"
+    return f" first at {index}: {one[index]} without a stop, {two[index]} with it"

@@ -133,8 +133,13 @@ def _create(folder: str, mode: int) -> tuple[int, str]:
     while True:
         temporary = os.path.join(folder, f".nbopt-{os.urandom(8).hex()}.tmp")
         fd = os.open(temporary, _FLAGS, mode)
-        if _lock(fd) is not False and _is_at(fd, temporary):
-            return fd, temporary
+        try:
+            if _lock(fd) is not False and _is_at(fd, temporary):
+                return fd, temporary
+        except BaseException:
+            os.close(fd)
+            os.unlink(temporary)
+            raise
         os.close(fd)  # swept in the instant before it was locked
 
 
