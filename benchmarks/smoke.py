@@ -17,6 +17,7 @@ import numpy as np
 
 import benchmarks.benchmarks as suite
 import nbopt as nb
+from benchmarks.benchmarks.average import KINDS, NumPyAverage, nbopt_average
 from benchmarks.benchmarks.common import LAYOUTS, SETTINGS, NumPyMomentum, nbopt_momentum
 from benchmarks.benchmarks.weight_norm import DIMS, NORMED, nbopt_weight_norm, numpy_weight_norm
 
@@ -92,13 +93,26 @@ def check_weight_norm(layout: str, dim: int | None) -> None:
         same(f"velocities of {name}", velocities(opt, ours), loop.velocities[theirs])
 
 
+def check_average(layout: str, kind: str) -> None:
+    average, loop = nbopt_average(layout, kind), NumPyAverage(layout, kind)
+    for _ in range(3):
+        getattr(average, "step", getattr(average, "update", None))()
+        loop.update()
+    state = average.state_dict()
+    sums = [state[f"{p.name}.{'sum_1' if kind == 'mean' else 'ema'}"] for p in average.parameters]
+    same(kind, sums, loop.sums)
+
+
 def main() -> None:
     plain, normed = (list(itertools.product(*table)) for table in ((LAYOUTS, SETTINGS), (NORMED, DIMS)))
+    averages = list(itertools.product(LAYOUTS, KINDS))
     for case in plain:
         check_plain(*case)
     for case in normed:
         check_weight_norm(*case)
-    print(f"NumPy takes the same steps in {len(plain) + len(normed)} cases")
+    for case in averages:
+        check_average(*case)
+    print(f"NumPy takes the same steps in {len(plain) + len(normed) + len(averages)} cases")
     for info in pkgutil.iter_modules(suite.__path__):
         if not info.name.startswith("bench_"):
             continue

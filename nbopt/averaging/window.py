@@ -96,7 +96,8 @@ class ModelAverage(Average):
     def step(self) -> None:
         """Take the values of the parameters in; call it after the step of the optimizer.
 
-        Parameters that are frozen or whose gradient is absent are left out.
+        Parameters that are frozen or whose gradient is absent are left out, so call it before
+        ``clear_grad(set_to_zero=False)``.
 
         Raises
         ------

@@ -32,10 +32,10 @@ def play(dtype, make):
     for where in params.slices.values():
         padding[where] = False
     for _ in range(7):
-        params.trainable_flat[:] = np.where(padding, 0.0, rng.normal(size=params.trainable_flat.size))
+        params.trainable_flat[:] = np.where(padding, 7.0, rng.normal(size=params.trainable_flat.size))
         update()
     with average.apply():
-        assert not params.trainable_flat[padding].any()
+        assert (params.trainable_flat[padding] == 7.0).all()
         assert not average._sums[:, padding].any()
         applied = params.trainable_flat.tobytes()
     return applied, average._sums.tobytes()
