@@ -117,6 +117,11 @@ def test_not_strict_takes_what_is_there():
     assert (schedule.last_epoch, schedule.learning_rate.last_epoch) == (9, 6)
     schedule.step()
     assert schedule() == walk(lr.LinearWarmup(lr.StepDecay(0.4, 2), 3, 0.0, 0.4), 11)[10]
+    before = schedule.state_dict()
+    for wrong in ({"last_lr": -1.0}, {"LinearWarmup_LR": {"last_epoch": 1.5}}):  # still refused
+        with pytest.raises(StateDictError, match="nothing was changed"):
+            schedule.set_state_dict({"last_epoch": 3} | wrong, strict=False)
+        assert schedule.state_dict() == before
 
 
 BAD = {
