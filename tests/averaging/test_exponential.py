@@ -143,6 +143,17 @@ def test_frozen_and_absent_parameters_are_taken_in():
     assert_array_equal(got["one"], live["one"])
 
 
+def test_a_part_of_the_parameters():
+    params = buffer()
+    average = nb.ExponentialMovingAverage(0.5, params["b"])
+    average.update()
+    assert set(average.state_dict()) == {"b.ema", "b.ema_weight"}
+    assert np.count_nonzero(average._sums) == params["b"].size
+    params["w"].value += 1
+    live = params.numpy()
+    assert_array_equal(applied(params, average)["w"], live["w"])
+
+
 def test_each_parameter_has_its_own_weight():
     """One that joins later is not biased towards zero."""
     params = buffer()

@@ -225,6 +225,7 @@ def test_a_part_of_the_parameters():
     live = params.numpy()
     got = applied(params, average)
     assert_allclose(got["b"], live["b"] - 1, rtol=1e-15)
+    assert np.count_nonzero(average._sums) == params["b"].size
     assert_array_equal(got["w"], live["w"])
 
 
