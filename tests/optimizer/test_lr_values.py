@@ -223,6 +223,14 @@ def test_a_warm_up_before_a_warm_up():
     assert_allclose(rates, [0, 0.05, 0.1, 0.3, 0.5, 0.05, 0.005])
 
 
+def test_what_follows_rests_during_the_warm_up(capsys):
+    schedule = lr.LinearWarmup(lr.StepDecay(0.4, 2, verbose=True), 3, 0.0, 0.4)
+    for _ in range(4):
+        schedule.step()
+    told = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["Epoch 0", "Epoch 1"]
+
+
 # --- plateaus -------------------------------------------------------------------------------------
 
 NAN, INF = math.nan, math.inf

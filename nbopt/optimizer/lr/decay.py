@@ -71,8 +71,8 @@ class NoamDecay(LRScheduler):
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, epoch: int) -> float:
-        decay = epoch**-0.5 if epoch else 1.0
-        rate: float = self.base_lr * self.d_model**-0.5 * min(decay, self.warmup_steps**-1.5 * epoch)
+        warm, decay = self.warmup_steps**-1.5 * epoch, max(epoch, 1) ** -0.5
+        rate: float = self.base_lr * self.d_model**-0.5 * min(warm, decay)
         return rate
 
 
