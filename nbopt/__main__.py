@@ -16,7 +16,7 @@ from functools import partial
 from typing import NoReturn
 
 import nbopt as nb
-from nbopt.errors import HyperparameterError, NboptError
+from nbopt.errors import CheckpointError, HyperparameterError, NboptError
 
 __all__ = ["main"]
 
@@ -49,14 +49,17 @@ def demo(parser: argparse.ArgumentParser) -> Work:
     same fingerprint on every run, for any number of Numba threads. --compare trains without and with
     weight norm on the same data from the same start, prints both results and draws both curves.
 
+    --save keeps the run in a file, written anew after every epoch: after Ctrl-C, or a kill, --resume goes on
+    from there, keeps saving, and ends with the fingerprint of a run that never stopped.
+
     The first run compiles the kernels, which takes some seconds, with weight norm longer; later ones find
     them on disk.
     Needs the extra "demo": pip install "nbopt[demo]".
     """
     add = parser.add_argument
-    add("--epochs", type=int, default=40, metavar="N", help="passes over the images (default: 40)")
-    add("--batch-size", type=int, default=32, metavar="N", help="images per step (default: 32)")
-    add("--seed", type=int, default=0, metavar="N", help="of parameters and order (default: 0)")
+    add("--epochs", type=int, metavar="N", help="passes over the images (default: 40)")
+    add("--batch-size", type=int, metavar="N", help="images per step (default: 32)")
+    add("--seed", type=int, metavar="N", help="of parameters and order (default: 0)")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--weight-norm", action="store_true", help="weight norm on the hidden layers")
     kind.add_argument("--compare", action="store_true", help="train without and with it, side by side")
@@ -68,21 +71,36 @@ def demo(parser: argparse.ArgumentParser) -> Work:
         help="the picture, a .png (default: nbopt-demo.png)",
     )
     where.add_argument("--no-picture", action="store_true", help="draw nothing")
+    file = parser.add_mutually_exclusive_group()
+    file.add_argument("--save", metavar="FILE", help="keep the run in a file, whole at every moment")
+    file.add_argument("--resume", metavar="FILE", help="go on with the run in a file, with its options")
     add("--quiet", action="store_true", help="only the last lines: no summary, no progress bar")
 
     def work(args: argparse.Namespace) -> int:
-        from nbopt.demo import compare, draw, draw_comparison, picture_path, run
+        from nbopt.demo import compare, draw, draw_comparison, picture_path, run, saved_setting
 
         path = None if args.no_picture else picture_path(args.output)
-        setting = (args.epochs, args.batch_size, args.seed)
+        file = args.save or args.resume
+        if args.compare and file:
+            raise HyperparameterError("--save and --resume are of one run, and cannot go with --compare")
+        options = ("epochs", "batch_size", "seed")
+        setting = {name: getattr(args, name) for name in options if getattr(args, name) is not None}
+        if args.weight_norm:
+            setting["weight_norm"] = True
+        if args.resume:
+            setting = saved_setting(args.resume, setting)
         if args.compare:
-            both = compare(*setting, quiet=args.quiet)
+            both = compare(**setting, quiet=args.quiet)
             print(both)
             if not args.quiet:
                 print(WHY_ALIKE)
             paint = partial(draw_comparison, both)
         else:
-            result = run(*setting, weight_norm=args.weight_norm, quiet=args.quiet)
+            try:
+                result = run(**setting, quiet=args.quiet, save=file, resume=args.resume)
+            except KeyboardInterrupt:
+                told = f"interrupted; go on with --resume {file}" if file else ""
+                raise KeyboardInterrupt(told) from None
             print(f"test accuracy: {result.accuracy:.4f}")
             print(f"fingerprint: {result.fingerprint}")
             paint = partial(draw, result)
@@ -140,12 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = args.work(args)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _complain(args.prog, "interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        return _complain(args.prog, str(interrupt) or "interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone: say nothing, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (HyperparameterError, OSError) as error:
+    except (CheckpointError, HyperparameterError, OSError) as error:
         return _complain(args.prog, error, 2)
     except NboptError as error:  # a missing optional package can be mended by who asked
         return _complain(args.prog, error, 2 if isinstance(error, ImportError) else 1)

@@ -259,7 +259,18 @@ def test_help_is_worth_reading_and_costs_no_heavy_import(tmp_path: Path) -> None
     )
     special = python("-c", code, cwd=tmp_path)
     assert special.returncode == 0, special.stderr
-    for word in ("epochs", "batch-size", "seed", "weight-norm", "compare", "output", "no-picture", "quiet"):
+    words = [
+        "epochs",
+        "batch-size",
+        "seed",
+        "weight-norm",
+        "compare",
+        "output",
+        "no-picture",
+        "quiet",
+        "save",
+    ]
+    for word in (*words, "resume"):
         assert f"\n  --{word} " in special.stdout
 
 

@@ -9,6 +9,7 @@ with the extra `demo`, threadpoolctl with scikit-learn; they are imported only w
 from nbopt.demo.digits import Digits, MissingPackageError
 from nbopt.demo.network import Network
 from nbopt.demo.pictures import draw, draw_comparison, picture_path
+from nbopt.demo.progress import saved_setting
 from nbopt.demo.training import Comparison, DemoResult, History, compare, run
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "draw_comparison",
     "picture_path",
     "run",
+    "saved_setting",
 ]

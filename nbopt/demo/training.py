@@ -11,6 +11,7 @@ import nbopt as nb
 from nbopt._validation import as_integer
 from nbopt.demo.digits import Digits, FloatArray, require
 from nbopt.demo.network import Network
+from nbopt.demo.progress import Path, Progress
 from nbopt.errors import HyperparameterError
 
 __all__ = ["Comparison", "DemoResult", "History", "compare", "run"]
@@ -91,6 +92,8 @@ def run(
     *,
     weight_norm: bool = False,
     quiet: bool = False,
+    save: Path | None = None,
+    resume: Path | None = None,
 ) -> DemoResult:
     """Train the network and return how it went.
 
@@ -110,6 +113,11 @@ def run(
         Compose the weights of the hidden layers of direction and length.
     quiet : bool
         Neither print the summary nor show the progress bar.
+    save : path-like, optional
+        Save the run to this file at the start and after every epoch.
+    resume : path-like, optional
+        Go on with a run of the same arguments that was saved; it ends with the same bits as one that never
+        stopped.
 
     Returns
     -------
@@ -119,6 +127,8 @@ def run(
     ------
     HyperparameterError
         For an argument out of range.
+    CheckpointError
+        If the file to resume from is damaged, or of a run with other arguments.
     MissingPackageError
         Where a package of the extra `demo` is not installed.
 
@@ -154,9 +164,13 @@ def run(
     if not quiet:
         print(params.summary(), flush=True)
 
-    rng = np.random.Generator(np.random.PCG64(seed))
-    per_epoch: list[tuple[float, float, float, float]] = []
-    per_step: list[tuple[float, float]] = []
+    setting = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "weight_norm": weight_norm}
+    progress = Progress(setting)
+    if resume is not None:
+        nb.restore(resume, params, opt, progress=progress)
+    if save is not None:
+        nb.save(save, params, opt, progress=progress)
+    rng, done = progress.rng, len(progress.per_epoch)
     task = "training with weight norm" if weight_norm else "training"
     with (
         threadpoolctl.threadpool_limits(1, user_api="blas"),
@@ -165,7 +179,8 @@ def run(
         opt.compile()
         bar.set_description(task, refresh=False)
         bar.reset()
-        for epoch in range(epochs):
+        bar.update(done)
+        for epoch in range(done, epochs):
             opt.set_lr(LEARNING_RATE * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs)))
             order = rng.permutation(count)
             for start in range(0, count, batch_size):
@@ -176,14 +191,16 @@ def run(
                 opt.step()
                 norm = math.nan if opt.grad_norm is None else opt.grad_norm
                 unclipped = math.hypot(*(float(np.linalg.norm(b.grad)) for b in network.biases))
-                per_step.append((norm, math.sqrt(max(norm**2 - unclipped**2, 0.0))))
+                progress.per_step.append((norm, math.sqrt(max(norm**2 - unclipped**2, 0.0))))
             train = network.evaluate(digits.train_images, digits.train_labels)
             test = network.evaluate(digits.test_images, digits.test_labels)
-            per_epoch.append(train + test)
+            progress.per_epoch.append(train + test)
+            if save is not None:
+                nb.save(save, params, opt, progress=progress)
             bar.set_postfix(loss=f"{train[0]:.4f}", accuracy=f"{test[1]:.4f}", refresh=False)
             bar.update()
-    history = History(*np.array(per_epoch).T, *np.array(per_step).T)
-    return DemoResult(test[1], params.fingerprint(), history, params, opt)
+    history = History(*np.array(progress.per_epoch).T, *np.array(progress.per_step).T)
+    return DemoResult(progress.per_epoch[-1][-1], params.fingerprint(), history, params, opt)
 
 
 def compare(epochs: int = 40, batch_size: int = 32, seed: int = 0, *, quiet: bool = False) -> Comparison:
