@@ -10,9 +10,13 @@ from typing import Any, NamedTuple, NoReturn
 
 import numba
 import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbopt.kernels.intrinsics import enter
+from nbopt.kernels.tables import CALL_COLUMNS
 
 __all__ = ["JitState", "jit_step"]
 
@@ -39,10 +43,25 @@ class JitState(NamedTuple):
         self.__reduce__()
 
 
+def _row(state: JitState) -> NDArray[np.int64]:
+    """What `enter` needs."""
+    return state.call
+
+
+@overload(_row, strict=False)  # which would compare annotations, too
+def _typed_row(state: Any) -> Any:
+    """Refuse at compilation what is no state: `enter` would read its memory as one."""
+    call = state.types[1] if getattr(state, "instance_class", None) is JitState else None
+    if not isinstance(call, types.Array) or (call.dtype, call.ndim, call.layout) != (types.int64, 1, "C"):
+        raise TypingError(f"step(state) takes the state that jit_step() returned, got {state}")
+    return lambda state: state.call
+
+
 @numba.njit(nogil=True)
 def jit_step(state: JitState) -> int:
     """Take one step: 0 stepped, 1 nothing changed, 2 another thread is stepping this optimizer."""
-    code: int = enter(state.call)
+    call = _row(state)
+    code: int = enter(call) if call.size == CALL_COLUMNS else -1
     if code < 0:
         raise RuntimeError(
             "the state of a jit step was copied into a compiled function that reads it as a global or "

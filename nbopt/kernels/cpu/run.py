@@ -18,7 +18,7 @@ from nbopt.kernels import tables as t
 from nbopt.kernels.cpu import compile_step
 from nbopt.kernels.rule import Rule
 
-__all__ = ["PARALLEL_FROM", "BoundStep"]
+__all__ = ["PARALLEL_FROM", "BoundStep", "compile_twin"]
 
 # Elements from which two threads beat one; below, starting them costs more than they save.
 PARALLEL_FROM = 60_000
@@ -37,7 +37,7 @@ def _mark_child() -> None:
     _is_child = True
     _workqueue_lock = threading.Lock()
     for step in list(_live):
-        step.leave_threads()
+        step.leave_parent()
 
 
 if hasattr(os, "register_at_fork"):
@@ -62,7 +62,7 @@ class BoundStep:
     def __init__(
         self, rule: Rule, dtype: np.dtype[Any], normed: bool, arrays: Sequence[NDArray[Any]], elements: int
     ):
-        self._twin = functools.cache(lambda parallel: _compiled(rule, dtype, normed, parallel))
+        self._twin = functools.cache(lambda parallel: compile_twin(rule, dtype, normed, parallel))
         self._arrays = tuple(arrays)
         self._addresses = address_table(arrays)
         self._large = elements >= PARALLEL_FROM
@@ -105,9 +105,10 @@ class BoundStep:
         self._call[t.CALL_CODE], self._call[t.CALL_THREADS] = _address(code), threads
         return np.asarray(_Lent(self, self._call))
 
-    def leave_threads(self) -> None:
-        """Let compiled code, too, run in one thread from now on."""
+    def leave_parent(self) -> None:
+        """In a child process, let compiled code run in one thread, and free what a lost thread held."""
         self._call[t.CALL_CODE], self._call[t.CALL_THREADS] = self._call[t.CALL_SERIAL], 1
+        self._arrays[t.COUNTERS][t.BUSY] = 0
 
 
 class _Lent:
@@ -118,7 +119,7 @@ class _Lent:
         self.__array_interface__ = array.__array_interface__
 
 
-def _compiled(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool) -> Any:
+def compile_twin(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool) -> Any:
     """Compile one twin for the one kind of arguments.
 
     It never changes, so the dispatcher's look at each argument, half the cost of a small step, is saved by
