@@ -112,6 +112,51 @@ def demo(parser: argparse.ArgumentParser) -> Work:
     return work
 
 
+@_command
+def warmup(parser: argparse.ArgumentParser) -> Work:
+    """Compile the kernels of optimizers ahead of time and keep them on disk.
+
+    A step is compiled when it is first taken, once per machine: later processes load it. This does it
+    now, for an image of a container, say, or before many jobs start at once. What is there already is
+    loaded, not compiled again. It keeps the kernels where a program of this user would look for them:
+    beside the package, else in the user's folder for caches, or where NUMBA_CACHE_DIR says.
+
+    Without options it covers Momentum, SGD, Adam and AdamW over float32 without weight norm, each for
+    one thread and, as models of 60,000 elements and more use them, for several: 8 kernels, which take
+    about a minute to compile. --all makes 56 and may take a quarter of an hour. Rates, limits, groups and
+    sizes need no kernels of their own, nor does jit_step(). For a rule of your own call compile() of its
+    optimizer.
+
+    One line per kernel says whether it was loaded or compiled, and how long that took; the last one says
+    where they are kept.
+    """
+    from nbopt.kernels.rules import __all__ as every_rule
+
+    default = ("momentum", "sgd", "adam", "adamw")
+    add = parser.add_argument
+    add("--rule", nargs="+", choices=every_rule, metavar="NAME", help=f"of {', '.join(every_rule)}")
+    add(
+        "--dtype", nargs="+", choices=("float32", "float64"), metavar="NAME", help="float32, float64, or both"
+    )
+    add("--weight-norm", action="store_true", help="also for models with weight norm")
+    add("--all", action="store_true", help="every rule and dtype, without and with weight norm")
+
+    def work(args: argparse.Namespace) -> int:
+        from nbopt.warmup import warm_up
+
+        if args.all and (args.rule or args.dtype or args.weight_norm):
+            raise HyperparameterError("--all leaves nothing to choose: drop it, or the other options")
+        rules = every_rule if args.all else args.rule or default
+        dtypes = ("float32", "float64") if args.all else args.dtype or ("float32",)
+        normed = (False, True) if args.all or args.weight_norm else (False,)
+        for kernel in warm_up(rules, dtypes, normed):
+            print(kernel, flush=True)
+        print(f"cache: {kernel.folder}")
+        return 0
+
+    return work
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line."""
 

@@ -58,6 +58,17 @@ class Cached:
         return texts
 
     @property
+    def folder(self) -> str | None:
+        """Where it is kept on disk, if it can be."""
+        found: str | None = self._dispatcher.stats.cache_path
+        return found
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether all that it was compiled for came from disk."""
+        return not self._dispatcher.stats.cache_misses
+
+    @property
     def signatures(self) -> list[Any]:
         """The types of arguments that it was compiled for."""
         found: list[Any] = self._dispatcher.signatures
