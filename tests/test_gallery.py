@@ -116,3 +116,30 @@ def test_rules() -> None:
         losses, accuracy = program.train(*data, rate=rate, rule=rule, options=options, epochs=10)
         assert losses[-44:].mean() < 0.1 < 1.0 < losses[:5].mean()
         assert accuracy > 0.97
+
+
+def test_ultrasound() -> None:
+    """The adjoint gives the slope of the misfit, and a few passes find most of the phantom."""
+    program = load("ultrasound")
+    around, truth = program.bench(), program.phantom()
+    data, waves = program.measure(around, truth, np.ones(program.TRANSDUCERS))
+    direction = truth.astype(np.float32) * around.inside
+    slopes = np.empty_like(direction), np.empty(program.TRANSDUCERS, np.float32)
+
+    def misfit(speed: float, gain: float) -> float:
+        gains = np.full(program.TRANSDUCERS, gain, np.float32)
+        arguments = speed * direction, gains, *slopes, waves
+        return float(program.misfit(around, 3, data[3], np.float32(1.0), *arguments))
+
+    by_speed, by_gain = (
+        (misfit(0.5 + s, 0.9 + g) - misfit(0.5 - s, 0.9 - g)) / 0.1 for s, g in np.eye(2) / 20
+    )
+    misfit(0.5, 0.9)
+    assert np.vdot(slopes[0], direction) == pytest.approx(by_speed, rel=0.01)
+    assert slopes[1][3] == pytest.approx(by_gain, rel=0.01)
+    assert not slopes[1][np.arange(program.TRANSDUCERS) != 3].any()
+
+    params, _, losses = program.solve(around, data, epochs=4)
+    assert losses[-1].mean() < 0.3 * losses[0, 0]
+    speed = params["speed"].value
+    assert program.error(speed, truth, around.inside) < 0.5 * program.error(0 * speed, truth, around.inside)
