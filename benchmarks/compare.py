@@ -5,10 +5,13 @@ turn is a pause, one untimed step, and a batch of steps. A figure is the time of
 nbopt in the same round: above 1, nbopt is faster. Shown are the median over the rounds and the quartiles.
 Before a row is timed, every library takes three steps and must arrive where nbopt does.
 
+Rows of Adam and AdamW, of steps inside compiled code, and of the way from the start of Python to the end of
+the first step stand at the end; these last run in processes of their own.
+
 Two floors move as many bytes as the step must, in as much memory: a copy, and an addition in place. A step
 moves 24 bytes per element of float32 (it reads the gradient for the norm, reads gradient, value and velocity,
 writes the last two), or 20 where nothing asks for the norm, and 32 with weight norm (it reads v for the norm,
-and writes w). A ratio of 0.8 is four fifths of that speed. In large memory a copy often reads what it
+and writes w) or for Adam. A ratio of 0.8 is four fifths of that speed. In large memory a copy often reads what it
 overwrites, which is not counted: a step in place can then beat it.
 
 Close what else runs on the machine. The rows of 25 million elements take 4 GB; optax compiles the row of
@@ -36,7 +39,10 @@ from typing import Any
 
 import numpy as np
 
+import nbopt as nb
+from benchmarks import compare_adam as adam
 from benchmarks import compare_peers as peers
+from benchmarks import compare_start as start
 from benchmarks import compare_weight_norm as weight_norm
 from benchmarks.compare_peers import DECAY, PACKAGES, PEERS, Parameter, Runner, Task
 
@@ -55,12 +61,12 @@ class Row:
     count: int
     shape: tuple[int, ...]
     about: str = "clip, L2"
-    kind: str = "step"  # or norm, or weight norm
+    kind: str = "step"  # of FIELDS
     dim: int | None = None  # of weight norm
     own: bool = False  # a rate, a decay and a need for clip to each parameter
     clip: bool = True
     nonfinite: str = "raise"
-    moved: int = 24  # bytes per element
+    moved: int = 24  # bytes per element; 0 for no floors
     held: int = 12
     bars: dict[str, tuple[float, float | None]] = field(default_factory=dict)
     tolerance: float = 1e-4  # of the values that the peers arrive at
@@ -80,9 +86,16 @@ def normed(count: int, shape: tuple[int, ...], dim: int | None, bars: tuple[floa
     return Row(count, shape, about, kind, dim, moved=32, held=16, bars={"torch fused": bars})
 
 
+def adams(key: str, *size: Any) -> dict[str, Row]:
+    """Return the rows of Adam and AdamW: one read for the norm, then four reads and three writes."""
+    rows = {kind: Row(*size, f"{kind}, clip, decay", kind, moved=32, held=16) for kind in ("Adam", "AdamW")}
+    return {f"{kind.lower()}-{key}": row for kind, row in rows.items()}
+
+
 BIG = Row(1, (25_000_000,), bars={"torch fused": (1.15, 1.15), "Paddle": (2.1, 2.1), "optax": (1.05, None)})
 BARE = replace(BIG, about="L2, guard", clip=False, bars={"torch fused": (0.78, 0.78)})
 FREE = replace(BARE, about="L2, no guard", nonfinite="propagate", moved=20, bars={"torch fused": (0.9, 0.9)})
+JIT = f"AdamW, clip, decay: {adam.STEPS} steps inside compiled code"
 OWN = {"torch fused": (22, 50), "Paddle": (36, 90), ONE: (1 / 1.15, 1 / 1.15)}
 ROWS = {
     "10x100": Row(10, (100,), bars={"torch fused": (40, 40), "Paddle": (120, 120), "optax": (35, 35)}),
@@ -103,12 +116,23 @@ ROWS = {
     "wn-conv-0": normed(1, (256, 256, 3, 3), 0, (1.7, 2.3)),
     "wn-conv-1": normed(1, (256, 256, 3, 3), 1, (5.6, 6.5)),
     "wn-100x64-0": normed(100, (64, 64), 0, (15, 15)),
+    **adams("10x100", 10, (100,)),
+    **adams("100x1000", 100, (1000,)),
+    **adams("25M", 1, (25_000_000,)),
+    "jit-10x100": Row(10, (100,), JIT, "jit", moved=0, tolerance=1e-3),
+    "start-cold": Row(1, (100,), "from the start of Python, nothing on disk", "start-cold", moved=0),
+    "start-warm": Row(1, (100,), "from the start of Python", "start-warm", moved=0),
 }
 # by kind of row: nbopt, and who is compared with it
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "step": (peers.nbopt_momentum, PEERS),
     "norm": (peers.nbopt_norm, {"float64 sum": peers.fastmath_norm}),
     "weight norm": (weight_norm.nbopt_weight_norm, weight_norm.PEERS),
+    "Adam": (functools.partial(adam.nbopt_adam, kind=nb.optimizer.Adam), adam.peers_of(decoupled=False)),
+    "AdamW": (functools.partial(adam.nbopt_adam, kind=nb.optimizer.AdamW), adam.peers_of(decoupled=True)),
+    "jit": (adam.nbopt_jit, adam.JIT_PEERS),
+    "start-cold": (functools.partial(start.nbopt_start, cold=True), start.PEERS),
+    "start-warm": (functools.partial(start.nbopt_start, cold=False), start.PEERS),
 }
 
 
@@ -132,7 +156,7 @@ def makers_of(row: Row, chosen: list[str]) -> dict[str, Callable[[], Runner]]:
     ours, theirs = FIELDS[row.kind]
     steps = {NBOPT: ours} | {name: theirs[name] for name in theirs if name in chosen or name not in PEERS}
     makers: dict[str, Any] = {name: functools.partial(make, task) for name, make in steps.items()}
-    for name, add in FLOORS.items():
+    for name, add in FLOORS.items() if row.moved else ():
         makers[name] = functools.partial(peers.stream, row.moved * elements, row.held * elements, add)
     if ONE in row.bars:  # other mathematics, which its own row compares
         makers[ONE] = lambda: Runner(peers.nbopt_momentum(task._replace(own=False)).step)
@@ -229,7 +253,8 @@ def machine() -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds * 1e6:.3g} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
+    scale, unit = (1e6, "µs") if seconds < 1e-3 else (1e3, "ms") if seconds < 1 else (1, "s")
+    return f"{seconds * scale:.3g} {unit}"
 
 
 def number(ratio: float) -> str:
@@ -242,8 +267,9 @@ def spread(record: dict[str, Any]) -> str:
 
 def print_result(result: dict[str, Any]) -> None:
     count, median = result["threads"], duration(result["median_seconds"])
-    floor = f"floor {result['bytes_per_element']} bytes/element"
-    print(f"\n{result['title']}; {count} thread{'s' * (count > 1)}; nbopt {median}; {floor}")
+    moved = result["bytes_per_element"]
+    floor = f"; floor {moved} bytes/element" if moved else ""
+    print(f"\n{result['title']}; {count} thread{'s' * (count > 1)}; nbopt {median}{floor}")
     for name, record in result["peers"].items():
         cells = ["", "", "", ""]
         if "ratio" in record:
@@ -267,7 +293,7 @@ def rst(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
         first = [result["title"], result["threads"], duration(result["median_seconds"])]
         other = "; ".join(f"{name}: {cells[name]}" for name in cells if name not in (NBOPT, *heads))
         known = [cells.get(name, "–") for name in heads]
-        table.append([*map(str, first), str(result["bytes_per_element"]), *known, other or "–"])
+        table.append([*map(str, first), str(result["bytes_per_element"] or "–"), *known, other or "–"])
     cells_of = (f"   {' ' if i else '*'} - {cell}" for line in table for i, cell in enumerate(line))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     missed = [
