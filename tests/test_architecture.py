@@ -96,7 +96,22 @@ LOW_ROOMS += ["weightnorm", "storage", "naming", "policy", "collection", "vector
 
 @pytest.mark.parametrize("path", [PACKAGE / f"{name}.py" for name in LOW_ROOMS], **ids)
 def test_parameters_know_nothing_of_optimizers(path):
-    assert not [name for name in of_package(path) if inside(name, "nbopt.optimizer", "nbopt.demo")]
+    assert not [
+        name for name in of_package(path) if inside(name, "nbopt.optimizer", "nbopt.checkpoint", "nbopt.demo")
+    ]
+
+
+@pytest.mark.parametrize("path", room("nbopt.optimizer", "nbopt.averaging", "nbopt.compat"), **ids)
+def test_what_is_saved_knows_nothing_of_files(path):
+    """Nor do parameters and kernels, by the rules above."""
+    assert not [name for name in of_package(path) if inside(name, "nbopt.checkpoint", "nbopt.testing")]
+
+
+@pytest.mark.parametrize("path", room("nbopt.checkpoint"), **ids)
+def test_nothing_in_a_checkpoint_is_run(path):
+    modules = {"pickle", "marshal", "shelve", "importlib", "ctypes", "subprocess"}
+    assert not [name for name in imports(path) if inside(name, *modules)]
+    assert not {"eval", "exec", "__import__"} & set(words(path))
 
 
 @pytest.mark.parametrize(
