@@ -36,6 +36,7 @@ from nbopt.kernels.tables import (
     CLIP_GLOBAL,
     CLIP_HIGH,
     CLIP_KIND,
+    CLIP_LARGEST,
     CLIP_LIMIT,
     CLIP_LOW,
     CLIP_NORM,
@@ -89,9 +90,11 @@ from nbopt.kernels.tables import (
     STEPS,
     ZERO_SLICES,
 )
-from nbopt.kernels.trees import pairwise
+from nbopt.kernels.team import TEAM, barrier, keep_largest, keep_least
+from nbopt.kernels.trees import pairwise, pairwise_team
 
 NORMED = True  # binding says whether a parameter has weight norm
+LONG = 64  # partial sums, from which a team folds a segment together
 
 
 def prepare(tables, s, step, lr, group):
@@ -119,10 +122,10 @@ def is_measured(s, tables):
     return attributes[s, ATTRIBUTE_NEED_CLIP] != 0.0 and reals(tables, CLIPS)[clip, CLIP_KIND] >= CLIP_NORM
 
 
-def mark_measured(tables):
+def mark_measured(thread, threads, tables):
     """Say what pass 1 reads."""
     coefficients = reals(tables, COEFFICIENTS)
-    for s in range(coefficients.shape[0]):
+    for s in range(thread, coefficients.shape[0], threads):
         coefficients[s, COEFFICIENT_MEASURED] = 1.0 if is_measured(s, tables) else 0.0
 
 
@@ -134,7 +137,10 @@ def fold_segment(s, measured, tables):
     for b in range(BIN_FROM, BIN_TO):
         square = 0.0
         if measured:
-            square = pairwise(partials, b, segments[s, SEGMENT_PARTIAL], 1, segments[s, SEGMENT_PARTIALS])
+            first, count = segments[s, SEGMENT_PARTIAL], segments[s, SEGMENT_PARTIALS]
+            square = partials[b, first]
+            if not TEAM or count <= LONG:
+                square = pairwise(partials, b, first, 1, count)
         coefficients[s, COEFFICIENT_SQUARE + b] = square
         total += square
     if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
@@ -147,33 +153,51 @@ def fold_segment(s, measured, tables):
     return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
 
-def fold_sums(tables):
-    """Sums of squares of every segment; return whether the step may go on."""
-    counters = integers(tables, COUNTERS)
+def fold_shared(thread, threads, tables):
+    """What a team folds together: the slices of each v, and long segments."""
     segments, coefficients = integers(tables, SEGMENTS), reals(tables, COEFFICIENTS)
-    counters[0, ZERO_SLICES] = 0
-    counters[0, MEASURED] = 1
-    bad = -1
     for s in range(segments.shape[0]):
         measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
         if NORMED and measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
-            fold_slices(s, tables)
-        finite = fold_segment(s, measured, tables)
-        if bad < 0 and not finite:
-            bad = s
+            fold_slices(s, thread, threads, tables)
+    if TEAM:
+        barrier()
+        partials = reals(tables, PARTIALS)
+        for s in range(segments.shape[0]):
+            first, count = segments[s, SEGMENT_PARTIAL], segments[s, SEGMENT_PARTIALS]
+            if count > LONG and coefficients[s, COEFFICIENT_MEASURED] != 0.0:
+                for b in range(BIN_FROM, BIN_TO):
+                    pairwise_team(partials, b, first, 1, count, thread, threads)
+
+
+def fold_sums(thread, threads, tables):
+    """Sums of squares of every segment; return whether the step may go on."""
+    counters, coefficients = integers(tables, COUNTERS), reals(tables, COEFFICIENTS)
+    none = coefficients.shape[0]
+    if thread == 0:
+        counters[0, ZERO_SLICES] = 0
+        counters[0, MEASURED] = 1
+        counters[0, BAD_SEGMENT] = none
+    barrier()
+    fold_shared(thread, threads, tables)
+    for s in range(thread, none, threads):
+        measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
+        if not fold_segment(s, measured, tables):
+            keep_least(counters, BAD_SEGMENT, s)
         if not measured and coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
             counters[0, MEASURED] = 0
-    if bad < 0 or counters[0, GUARD] == GUARD_PROPAGATE:
+    barrier()
+    if counters[0, BAD_SEGMENT] == none or counters[0, GUARD] == GUARD_PROPAGATE:
         return True
     # Nothing was taken, so there is nothing to report.
-    counters[0, MEASURED] = 0
-    for s in range(segments.shape[0]):
+    for s in range(thread, none, threads):
         coefficients[s, COEFFICIENT_ACTIVE] = 0.0
-    counters[0, BAD_SEGMENT] = bad
-    counters[0, SKIPPED] += 1
-    counters[0, CONSECUTIVE] += 1
-    if counters[0, GUARD] == GUARD_RAISE or counters[0, CONSECUTIVE] >= MAX_CONSECUTIVE:
-        counters[0, STATUS] = 1
+    if thread == 0:
+        counters[0, MEASURED] = 0
+        counters[0, SKIPPED] += 1
+        counters[0, CONSECUTIVE] += 1
+        if counters[0, GUARD] == GUARD_RAISE or counters[0, CONSECUTIVE] >= MAX_CONSECUTIVE:
+            counters[0, STATUS] = 1
     return False
 
 
@@ -192,7 +216,7 @@ def clip_to(limit, factor, low, middle, high):
     return clip_coefficient(factor * norm, scale, limit, SHRINK)
 
 
-def fold_clip(r, tables):
+def fold_clip(r, thread, threads, tables):
     """Coefficient of one global norm: a pairwise tree in name order over all its segments (contract N3).
 
     Rescale factors enter relative to the largest, so that equal ones enter as 1 and none overflows.
@@ -201,11 +225,14 @@ def fold_clip(r, tables):
     partials, coefficients = reals(tables, PARTIALS), reals(tables, COEFFICIENTS)
     first, count = int(clips[r, CLIP_FIRST]), int(clips[r, CLIP_COUNT])
     scratch = partials.shape[1] - members.shape[0]
-    largest = 0.0
-    for i in range(count):
-        weight = clipped_rescale(members[first + i, MEMBER_ORDER], tables)
-        largest = weight if weight > largest else largest
-    for i in range(count):
+    if thread == 0:
+        clips[r, CLIP_LARGEST] = 0.0
+    barrier()
+    for i in range(thread, count, threads):
+        keep_largest(clips, r, CLIP_LARGEST, clipped_rescale(members[first + i, MEMBER_ORDER], tables))
+    barrier()
+    largest = clips[r, CLIP_LARGEST]
+    for i in range(thread, count, threads):
         s = members[first + i, MEMBER_ORDER]
         weight = clipped_rescale(s, tables)
         if weight > 0.0:
@@ -215,11 +242,17 @@ def fold_clip(r, tables):
             partials[b, scratch + i] = (
                 weight * weight * coefficients[s, COEFFICIENT_SQUARE + b] if weight > 0.0 else 0.0
             )
+    barrier()
     for b in range(BIN_FROM, BIN_TO):
-        pairwise(partials, b, scratch, 1, count)
-    clips[r, CLIP_COEFFICIENT], clips[r, CLIP_SCALE] = clip_to(
-        clips[r, CLIP_LIMIT], largest, partials[0, scratch], partials[1, scratch], partials[2, scratch]
-    )
+        if TEAM:
+            pairwise_team(partials, b, scratch, 1, count, thread, threads)
+        else:
+            pairwise(partials, b, scratch, 1, count)
+    if thread == 0:
+        clips[r, CLIP_COEFFICIENT], clips[r, CLIP_SCALE] = clip_to(
+            clips[r, CLIP_LIMIT], largest, partials[0, scratch], partials[1, scratch], partials[2, scratch]
+        )
+    barrier()
 
 
 def fold_coefficients(s, tables):
@@ -268,17 +301,18 @@ def fold_coefficients(s, tables):
     prepare(tables, s, members[s, MEMBER_STEPS], rate, group)
 
 
-def fold(tables):
+def fold(thread, threads, tables):
     """Fold the sums of pass 1 and form every coefficient of pass 2; return STEPPED, or REFUSED."""
-    if not fold_sums(tables):
+    if not fold_sums(thread, threads, tables):
         return REFUSED
     counters, coefficients = integers(tables, COUNTERS), reals(tables, COEFFICIENTS)
     for r in range(counters[0, CLIPS_USED]):
         if reals(tables, CLIPS)[r, CLIP_KIND] == CLIP_GLOBAL:
-            fold_clip(r, tables)
-    for s in range(coefficients.shape[0]):
+            fold_clip(r, thread, threads, tables)
+    for s in range(thread, coefficients.shape[0], threads):
         if coefficients[s, COEFFICIENT_ACTIVE] != 0.0:
             fold_coefficients(s, tables)
-    counters[0, STEPS] += 1
-    counters[0, CONSECUTIVE] = 0
+    if thread == 0:
+        counters[0, STEPS] += 1
+        counters[0, CONSECUTIVE] = 0
     return STEPPED

@@ -118,7 +118,7 @@ ELEMENTWISE = frozenset(
 
 def is_normal(value):
     """Whether `value` is 0 or in the normal range of the storage dtype, where rounding costs one bit."""
-    magnitude = abs(value)
+    magnitude = math.fabs(value)
     return magnitude == 0.0 or (magnitude >= SMALLEST_NORMAL and magnitude <= LARGEST)
 
 

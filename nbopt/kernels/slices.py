@@ -48,10 +48,12 @@ from nbopt.kernels.tables import (
     TRAINABLE,
     ZERO_SLICES,
 )
-from nbopt.kernels.trees import LEVELS, close_subtrees, pairwise, pairwise_rows
+from nbopt.kernels.team import TEAM, barrier, count_one
+from nbopt.kernels.trees import LEVELS, close_subtrees, pairwise, pairwise_rows, pairwise_team
 
 MIDDLE = 1  # of the exponent bins
 RUN = 32  # elements added one after the other in a rescued sum
+FEW = 32  # columns, below which a team folds each of them together
 
 
 def fold_columns(quantities, tile, width, inner, parts, tiles):
@@ -61,6 +63,22 @@ def fold_columns(quantities, tile, width, inner, parts, tiles):
         if inner > 1:
             for first in range(0, width, inner):
                 pairwise(tiles, q, tile + first, 1, inner)
+
+
+def fold_columns_team(quantities, tile, width, inner, parts, tiles, thread, threads):
+    """The same by a team of threads: a column each, or together where there are few."""
+    for q in range(quantities):
+        if width < FEW:
+            for c in range(width):
+                pairwise_team(tiles, q, tile + c, width, parts, thread, threads)
+        else:
+            for c in range(thread, width, threads):
+                pairwise(tiles, q, tile + c, width, parts)
+        barrier()
+        if inner > 1:
+            for first in range(thread * inner, width, threads * inner):
+                pairwise(tiles, q, tile + first, 1, inner)
+            barrier()
 
 
 def scaled_products(v, v_start, d, d_start, outer, step, inner, power_v, power_d):
@@ -102,7 +120,7 @@ def rescued_products(vv, vd, dd, v, v_start, d, d_start, outer, step, inner):
     return vv, vd, dd, power_v, power_d
 
 
-def form_slices(first, end, s, tables):
+def form_slices(first, end, s, thread, threads, tables):
     """Sums of some slices of a v to their scalars, and to the squares of dL/dv and dL/dg."""
     segments, slices = integers(tables, SEGMENTS), reals(tables, SLICES)
     partials = reals(tables, PARTIALS)
@@ -118,7 +136,7 @@ def form_slices(first, end, s, tables):
     magnitudes = segments[partner, SEGMENT_START]
     v_partial, g_partial = segments[s, SEGMENT_PARTIAL], segments[partner, SEGMENT_PARTIAL]
     offset = segments[s, SEGMENT_FIRST_SLICE]
-    for k in range(first, end):
+    for k in range(first + thread, end, threads):
         j = k - offset
         vv, vd, dd, power_v, power_d = rescued_products(
             slices[SLICE_VV, k],
@@ -149,7 +167,7 @@ def form_slices(first, end, s, tables):
         write_square(slope_norm, g_partial + j, partials)
 
 
-def fold_slices(s, tables):
+def fold_slices(s, thread, threads, tables):
     """Bring the slices of a v to their scalars where pass 1 left partial sums; count the zero ones."""
     segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
     attributes, counters = reals(tables, ATTRIBUTES), integers(tables, COUNTERS)
@@ -157,15 +175,18 @@ def fold_slices(s, tables):
     parts, width, tile = segments[s, SEGMENT_PARTS], segments[s, SEGMENT_WIDTH], segments[s, SEGMENT_TILE]
     if parts > 0:
         inner = width // count
-        fold_columns(3, tile, width, inner, parts, tiles)
-        for j in range(count):
+        if TEAM:
+            fold_columns_team(3, tile, width, inner, parts, tiles, thread, threads)
+        else:
+            fold_columns(3, tile, width, inner, parts, tiles)
+        for j in range(thread, count, threads):
             for q in range(3):
                 slices[SLICE_VV + q, first + j] = tiles[q, tile + j * inner]
-        form_slices(first, first + count, s, tables)
+        form_slices(first, first + count, s, thread, threads, tables)
     written = False
-    for k in range(first, first + count):
+    for k in range(first + thread, first + count, threads):
         if slices[SLICE_VV, k] == 0.0:
-            counters[0, ZERO_SLICES] += 1
+            count_one(counters, ZERO_SLICES)
         written = written or slices[SLICE_DD, k] != 0.0
     if written:
         attributes[s, ATTRIBUTE_PRESENT] = 1.0

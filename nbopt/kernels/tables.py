@@ -105,8 +105,9 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     CLIP_COUNT,
     CLIP_COEFFICIENT,  # of the last step, see scalars.clip_coefficient
     CLIP_SCALE,
+    CLIP_LARGEST,  # of the rescale factors of its segments
     CLIP_COLUMNS,
-) = range(9)
+) = range(10)
 
 # float64, owned by the optimizer: what a step forms for one segment. What the rule reads follows, rate first.
 (
@@ -154,8 +155,10 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     ZERO_SLICES,  # zero slices met by the last step
     MEASURED,  # 1 if the last step summed the squares of every segment that moved
     CLIPS_USED,  # rows of the clip table
+    OUTCOME,  # what the last fold returned
+    TICKETS,  # on a GPU: how many blocks of the launch that runs are done
     COUNTER_COLUMNS,
-) = range(11)
+) = range(13)
 
 GUARD_PROPAGATE, GUARD_SKIP, GUARD_RAISE = range(3)  # what a non-finite gradient does
 MAX_CONSECUTIVE = 10

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from nbopt.kernels.team import barrier
+
 LEVELS = 48  # of a pairwise tree: more than the logarithm of any number of blocks
 
 
@@ -18,6 +20,25 @@ def pairwise(values, row, start, stride, count):
             values[row, start + half * stride] = values[row, start + (count - 1) * stride]
         count = half + count % 2
     return values[row, start] if count == 1 else 0.0
+
+
+def pairwise_team(values, row, start, stride, count, thread, threads):
+    """Fold as `pairwise` does, by all threads of a team; the sum is in the first for all to read."""
+    while count > 1:
+        half = count // 2
+        for begin in range(0, half, threads):
+            i, total = begin + thread, 0.0
+            if i < half:
+                pair = start + 2 * i * stride
+                total = values[row, pair] + values[row, pair + stride]
+            barrier()  # what is written lies below what is read later on
+            if i < half:
+                values[row, start + i * stride] = total
+        barrier()
+        if count % 2 and thread == 0:
+            values[row, start + half * stride] = values[row, start + (count - 1) * stride]
+        barrier()
+        count = half + count % 2
 
 
 def pairwise_rows(values, row, start, width, count):

@@ -8,9 +8,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import nbopt as nb
-from nbopt.kernels import intrinsics
+from nbopt.kernels import intrinsics, normed
 from nbopt.kernels.bind import Binder, adaptors, storage_literals
-from nbopt.kernels.cpu import compile_step, late, reduce, step, update
+from nbopt.kernels.cpu import compile_step, late, reduce, step
 from nbopt.kernels.rule import Rule
 from nbopt.kernels.rules import momentum, sgd
 from tests.kernels import bits, python
@@ -263,7 +263,7 @@ def test_every_function_of_a_kernel_carries_its_fingerprint(rule):
         lifted.append(function)
         return function
 
-    kept = {update.update_magnitudes, reduce.square_sum, late.update_tile}
+    kept = {normed.update_magnitudes, reduce.square_sum, late.update_tile}
     root = Binder(lift, {**adaptors(rule), "NORMED": True}, FLOAT32, "test", kept).bind(step.step)
     digest = root.__name__.removeprefix("step_")
     assert {function.__name__ for function in lifted} >= {function.__name__ for function in kept}

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from nbopt.kernels import fold, scalars, slices, trees
+from nbopt.kernels import fold, normed, scalars, slices, trees
 from nbopt.kernels.bind import Binder, adaptors
 from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import late, reduce, step, update
@@ -53,9 +53,9 @@ _CALLED = frozenset(
         reduce.slice_products,
         reduce.slice_squares,
         reduce.tile_products,
-        update.compose_factors,
+        normed.compose_factors,
         update.update_direction,
-        update.update_magnitudes,
+        normed.update_magnitudes,
         update.update_rows,
         update.write_slice,
     }

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from nbopt.kernels.cpu.reduce import bin_sums, product_sums, slice_products, tile_products
-from nbopt.kernels.cpu.update import wide_tangent, write_slice
+from nbopt.kernels.cpu.update import write_slice
 from nbopt.kernels.intrinsics import borrow
+from nbopt.kernels.normed import wide_tangent
 from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent, tangent_scalars
 from nbopt.kernels.slices import fold_columns, rescued_products
 from nbopt.kernels.tables import (

@@ -9,22 +9,20 @@ own. A tile is walked row by row, with the scalars of its columns side by side.
 from __future__ import annotations
 
 from nbopt.kernels.cpu.reduce import add_squares, clear_sums, square_sum
-from nbopt.kernels.cpu.update import (
+from nbopt.kernels.cpu.update import compose_run, update_direction, update_slice, write_slice
+from nbopt.kernels.intrinsics import elements, integers, reals, scratch, stack
+from nbopt.kernels.normed import (
     accumulator_rows,
     advance,
     compose_factors,
-    compose_run,
     constants,
     is_composed_fast,
     is_fast,
     is_normed_active,
     scalars_of,
-    update_direction,
+    slice_at,
     update_magnitudes,
-    update_slice,
-    write_slice,
 )
-from nbopt.kernels.intrinsics import elements, integers, reals, scratch, stack
 from nbopt.kernels.scalars import recomposed, ridge, storage, tangent
 from nbopt.kernels.slices import fold_columns
 from nbopt.kernels.tables import (
@@ -60,13 +58,6 @@ from nbopt.kernels.tables import (
     TILES,
     TRAINABLE,
 )
-
-
-def slice_at(start, s, tables):
-    """The slice of the element `start` of a v."""
-    segments = integers(tables, SEGMENTS)
-    j = start // segments[s, SEGMENT_INNER] % segments[s, SEGMENT_SLICES]
-    return segments[s, SEGMENT_FIRST_SLICE] + j
 
 
 def update_piece(start, size, column, s, tables):

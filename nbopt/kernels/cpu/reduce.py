@@ -322,7 +322,7 @@ def reduce_rows(first, end, s, tables):
         slices[SLICE_VV, k] = vv
         slices[SLICE_VD, k] = vd
         slices[SLICE_DD, k] = dd
-    form_slices(first, end, s, tables)
+    form_slices(first, end, s, 0, 1, tables)
 
 
 def reduce_piece(start, size, column, s, tables):

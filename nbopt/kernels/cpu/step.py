@@ -12,9 +12,10 @@ from numba import prange
 
 from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, update_tile
 from nbopt.kernels.cpu.reduce import reduce_range
-from nbopt.kernels.cpu.update import is_normed_active, update_rows, update_run
+from nbopt.kernels.cpu.update import update_rows, update_run
 from nbopt.kernels.fold import fold, mark_measured
 from nbopt.kernels.intrinsics import acquire, integers, pointer, reals, release
+from nbopt.kernels.normed import is_normed_active
 from nbopt.kernels.tables import (
     BUSY,
     CHUNK_COST,
@@ -119,9 +120,9 @@ def step(address, threads):
         return CONCURRENT
     outcome = REFUSED
     if counters[0, STATUS] == 0:
-        mark_measured(tables)
+        mark_measured(0, 1, tables)
         reduce_all(threads, tables)
-        outcome = fold(tables)
+        outcome = fold(0, 1, tables)
         if outcome == STEPPED:
             update_all(threads, tables)
             chunks = integers(tables, CHUNKS)
