@@ -52,7 +52,8 @@ def save(path: Path, /, *objects: Any, **named: Any) -> None:
     Notes
     -----
     Of a weight-normed parameter v and g are saved. Gradients are not, only which are absent; policies,
-    groups and hyper-parameters are not: they come from the program.
+    groups and hyper-parameters are not: they come from the program. Between ``apply()`` and ``restore()`` of
+    an average, a buffer holds averages: save before or after, and use `export` for these.
 
     Examples
     --------

@@ -100,7 +100,7 @@ def replacing(path: Path) -> Iterator[Target]:
             if old is not None:
                 _keep_owner_and_mode(fd, old)
             yield Target(fd)
-            os.fsync(fd)
+            _sync(fd)
             os.replace(temporary, final)
         except BaseException:
             with suppress(OSError):
@@ -190,6 +190,16 @@ def _is_at(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _sync(fd: int) -> None:
+    """Bring a file to the disk; on macOS, fsync leaves it in the cache of the drive."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with suppress(OSError):  # not every file system can
+            fcntl.fcntl(fd, full)
+            return
+    os.fsync(fd)
 
 
 def _sync_folder(folder: str) -> None:

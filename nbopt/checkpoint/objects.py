@@ -144,7 +144,8 @@ class _Parameters(Restorable):
 def _memory(part: Parameter) -> NDArray[Any]:
     """The array that holds a value, laid out or not."""
     if part._buffer.is_sealed:
-        return part._buffer._seal().writable(part)
+        view: NDArray[Any] = part._buffer._seal().writable(part)
+        return view
     assert part._initial is not None
     return part._initial
 

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 import nbopt as nb
+from nbopt.checkpoint import files
 from nbopt.errors import CheckpointError
 from tests.checkpoint import bits, leftovers, model
 from tests.checkpoint.faults import NEW, OLD, buffer, held, meddled, recorded
@@ -28,6 +29,23 @@ def test_synced_before_the_rename_and_after(path, monkeypatch):
     names = [name for name in recorded(monkeypatch, path) if name in ("write", "fsync", "replace")]
     assert names[-4:] == ["write", "fsync", "replace", "fsync"]
     assert names.count("replace") == 1
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_synced_through_the_cache_of_the_drive_where_that_can_be_asked(works, path, monkeypatch):
+    """As on macOS; where it fails, fsync is what there is."""
+    asked = []
+
+    def full_sync(fd, command):
+        asked.append(command)
+        if not works:
+            raise OSError(errno.ENOTSUP, "not here")
+
+    monkeypatch.setattr(files.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(files.fcntl, "fcntl", full_sync)
+    names = recorded(monkeypatch, path)
+    assert asked == [51]
+    assert names.count("fsync") == (1 if works else 2)  # one is that of the folder
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES])
@@ -65,6 +83,7 @@ def test_every_call_that_fails(code, first, tmp_path, path, monkeypatch):
                 assert not path.exists()
             else:
                 assert held(path) == OLD
+        assert leftovers(tmp_path) == []
         nb.save(path, buffer(NEW))
         assert held(path) == NEW
         assert leftovers(tmp_path) == []
