@@ -18,10 +18,11 @@ from nbopt.collection import ParameterCollection
 from nbopt.errors import ParameterError
 from nbopt.initializer import Constant, Initializer, XavierUniform, global_initializer
 from nbopt.layout import magnitude_shape
+from nbopt.memory import Array, find_memory
 from nbopt.naming import check_free
 from nbopt.norms import initial_magnitude
 from nbopt.parameter import Parameter
-from nbopt.storage import Storage, as_device, as_dtype
+from nbopt.storage import Storage, as_dtype
 
 __all__ = ["ParameterBuffer"]
 
@@ -46,8 +47,8 @@ class ParameterBuffer(ParameterCollection):
     ----------
     dtype : {"float32", "float64"}
         Of every parameter.
-    device : {"cpu", "auto"}
-        Where the arrays live; in this version always on the CPU.
+    device : {"cpu", "cuda", "cuda:1", ..., "auto"}
+        Where the arrays live. "cuda" is "cuda:0"; "auto" takes it where it can be used, and else the CPU.
     seed : int, optional
         Initial values depend on the seed and the parameter's name alone. None draws a seed.
 
@@ -82,7 +83,8 @@ class ParameterBuffer(ParameterCollection):
 
     def __init__(self, dtype: Any = "float32", device: str = "cpu", seed: int | None = None):
         self.dtype = as_dtype(dtype)
-        self.device = as_device(device)
+        self._memory = find_memory(device)
+        self.device = self._memory.device
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
         self.seed = as_integer(seed, "seed", low=0, error=ParameterError)
@@ -271,7 +273,7 @@ class ParameterBuffer(ParameterCollection):
             several patterns that match a name the last is used, whole.
         dtype : {"float32", "float64"}, optional
             By default float32 if every array is (or is narrower), else float64.
-        device : {"cpu", "auto"}
+        device : {"cpu", "cuda", "cuda:1", ..., "auto"}
 
         Returns
         -------
@@ -343,10 +345,10 @@ class ParameterBuffer(ParameterCollection):
         if self._storage is None:
             with _sealing:
                 if self._storage is None:
-                    self._storage = Storage(self._parameters, self.dtype)
+                    self._storage = Storage(self._parameters, self.dtype, self._memory)
         return self._storage
 
-    def owns(self, array: NDArray[Any]) -> bool:
+    def owns(self, array: Array) -> bool:
         """Whether an array may be a view of this buffer.
 
         Examples
@@ -358,7 +360,7 @@ class ParameterBuffer(ParameterCollection):
         """
         storage = self._storage
         return storage is not None and (
-            np.may_share_memory(array, storage.data) or np.may_share_memory(array, storage.grad)
+            self._memory.overlaps(array, storage.data) or self._memory.overlaps(array, storage.grad)
         )
 
     # --- pickling and copying
@@ -369,11 +371,12 @@ class ParameterBuffer(ParameterCollection):
         state: dict[str, Any] = {
             "config": (self.dtype.name, self.device, self.seed, self._automatic),
             "parameters": parts,
-            "rows": {part.name: part._row.copy() for part in moved},
+            "rows": {part.name: np.array(part._row[:]) for part in moved},
             "sealed": self.is_sealed,
         }
         if self._storage is not None:
-            state["data"], state["grad"] = self._storage.data, self._storage.grad
+            state["data"] = self._memory.read(self._storage.data)
+            state["grad"] = self._memory.read(self._storage.grad)
         else:
             state["initial"] = {part.name: part._initial for part in moved}
         return state
@@ -389,8 +392,8 @@ class ParameterBuffer(ParameterCollection):
             self[name]._row = row.copy()
         if state["sealed"]:
             storage = self._seal()
-            np.copyto(storage.data, state["data"])
-            np.copyto(storage.grad, state["grad"])
+            self._memory.write(storage.data, state["data"])
+            self._memory.write(storage.grad, state["grad"])
         else:
             for name, values in state["initial"].items():
                 self[name]._initial = values.copy()

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt import vectors
-from nbopt._validation import as_flag, as_float_array, as_name, nearest
+from nbopt._validation import as_flag, as_name, nearest
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
+from nbopt.memory import Array, Memory, as_values
 from nbopt.parameter import Parameter
 from nbopt.storage import Storage
 from nbopt.summary import Summary, summarize
@@ -26,6 +27,7 @@ class ParameterCollection(Mapping[str, Parameter]):
     """A mapping of names to parameters of one storage; `ParameterBuffer` adds how they come to be."""
 
     dtype: np.dtype[Any]
+    _memory: Memory
 
     # Collections are equal when they are the same, not when their names are.
     __eq__ = object.__eq__
@@ -36,13 +38,13 @@ class ParameterCollection(Mapping[str, Parameter]):
         """Lay out the storage, once."""
 
     @abstractmethod
-    def owns(self, array: NDArray[Any]) -> bool:
+    def owns(self, array: Array) -> bool:
         """Whether an array may be a view of the storage."""
 
     # --- all of the storage
 
     @property
-    def flat(self) -> NDArray[Any]:
+    def flat(self) -> Array:
         """View of what the model reads, 1-D; it contains padding, which is never read into a result.
 
         With weight norm that is w, which is not to be written here: write `trainable_flat`.
@@ -59,7 +61,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         return storage.data[: storage.layout.effective_size]
 
     @property
-    def flat_grad(self) -> NDArray[Any]:
+    def flat_grad(self) -> Array:
         """View of the gradients of `flat`, at the same offsets.
 
         Examples
@@ -73,7 +75,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         return self._seal().grad[:]
 
     @property
-    def trainable_flat(self) -> NDArray[Any]:
+    def trainable_flat(self) -> Array:
         """View of what an optimizer moves, 1-D: with weight norm g and v in place of w.
 
         After writing to it by hand, call `recompose`.
@@ -211,7 +213,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         array([0.])
         """
         keep = as_flag(set_to_zero, "set_to_zero")
-        self._seal().grad[...] = 0.0
+        self._memory.clear(self._seal().grad)
         if not keep:
             self._seal().attributes[:, t.ATTRIBUTE_PRESENT] = 0.0
 
@@ -242,7 +244,7 @@ class ParameterCollection(Mapping[str, Parameter]):
         if not isinstance(grads, Mapping):
             self.from_vector(grads, what="grad")
             return
-        checked: dict[str, NDArray[Any] | None] = {}
+        checked: dict[str, Array | None] = {}
         known = set(self)
         for name, grad in grads.items():
             if name not in known:
@@ -252,11 +254,11 @@ class ParameterCollection(Mapping[str, Parameter]):
             checked[name] = (
                 None
                 if grad is None
-                else as_float_array(grad, f"gradient of {name!r}", self.dtype, self[name].shape)
+                else as_values(self._memory, grad, f"gradient of {name!r}", self.dtype, self[name].shape)
             )
         for name, values in checked.items():
             if values is not None and self.owns(values):
-                checked[name] = values.copy()
+                checked[name] = self._memory.read(values).copy()
         for name, values in checked.items():
             self[name].grad = values
 

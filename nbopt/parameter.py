@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nbopt import norms
-from nbopt._validation import as_flag, as_float_array
+from nbopt._validation import as_flag
 from nbopt.attr import ParamAttr, WeightNormParamAttr
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
+from nbopt.memory import Array, Memory, as_values
 from nbopt.policy import Policy, attribute_row
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Parameter(Policy):
         self._role = role
         self._parent = parent
         self._initial = initial  # the value until the buffer is laid out
-        self._views: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._views: tuple[Array, Array] | None = None
         self._parts: tuple[Parameter, Parameter] | None = None  # the g and v of a normed one
         self._row = np.zeros(t.ATTRIBUTE_COLUMNS) if role == "normed" else attribute_row(attr)
 
@@ -208,17 +209,22 @@ class Parameter(Policy):
 
     # --- values
 
-    def _both(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    @property
+    def _memory(self) -> Memory:
+        return self._buffer._memory
+
+    def _both(self) -> tuple[Array, Array]:
         """Views of value and gradient, made once."""
         if self._views is None:
             self._views = self._buffer._seal().views(self)
         return self._views
 
     @property
-    def value(self) -> NDArray[Any]:
-        """View of the value. Assigning copies in, as `set_value` does.
+    def value(self) -> Array:
+        """View of the value: a NumPy array, or one of numba.cuda. Assigning copies in, as `set_value` does.
 
-        With weight norm the views of w, g and v are read-only.
+        With weight norm the views of w, g and v are read-only; on CUDA, where nothing can hold you to it,
+        what is written to them is lost or wrong.
 
         Examples
         --------
@@ -232,10 +238,10 @@ class Parameter(Policy):
         return self._both()[0]
 
     @value.setter
-    def value(self, array: ArrayLike) -> None:
+    def value(self, array: Any) -> None:
         self.set_value(array)
 
-    def set_value(self, array: ArrayLike) -> None:
+    def set_value(self, array: Any) -> None:
         """Copy a value in.
 
         With weight norm v becomes the array and g its norm; on `weight_g` and `weight_v`, w is recomposed
@@ -244,7 +250,8 @@ class Parameter(Policy):
         Parameters
         ----------
         array : array_like
-            Of this shape; cast by the same-kind rule.
+            Of this shape; cast by the same-kind rule. On CUDA also an array of the GPU, as CuPy, torch and
+            others have it.
 
         Raises
         ------
@@ -264,9 +271,10 @@ class Parameter(Policy):
         array([[5.],
                [2.]], dtype=float32)
         """
-        values = as_float_array(array, f"value of {self.name!r}", self.dtype, self.shape)
+        values = as_values(self._memory, array, f"value of {self.name!r}", self.dtype, self.shape)
         if self._role == "normed":
             assert self._parts is not None
+            values = self._memory.read(values)
             g, v = self._parts
             magnitude = norms.initial_magnitude(values, self.dim, self.name)
             g._store(magnitude)
@@ -277,16 +285,16 @@ class Parameter(Policy):
             if self._parent is not None:
                 self._parent._recompose()
 
-    def _store(self, values: NDArray[Any]) -> None:
+    def _store(self, values: Array) -> None:
         if self._buffer.is_sealed:
-            np.copyto(self._buffer._seal().writable(self), values)
+            self._memory.write(self._buffer._seal().writable(self), values)
         else:
-            self._initial = np.array(values, order="C")
+            self._initial = np.array(self._memory.read(values), order="C")
 
     def _recompose(self) -> None:
         """Write w from v and g, where w has its place."""
         if self._buffer.is_sealed:
-            np.copyto(self._buffer._seal().writable(self), self._composed())
+            self._memory.write(self._buffer._seal().writable(self), self._composed())
 
     def _composed(self) -> NDArray[Any]:
         assert self._parts is not None
@@ -294,9 +302,9 @@ class Parameter(Policy):
         return norms.compose(v._current(), g._current(), self.dim)
 
     def _current(self) -> NDArray[Any]:
-        """The value, laid out or not; not to be written."""
+        """The value on the host, laid out or not; not to be written."""
         if self._buffer.is_sealed:
-            return self.value
+            return self._memory.read(self.value)
         if self._role == "normed":
             return self._composed()
         assert self._initial is not None
@@ -318,18 +326,22 @@ class Parameter(Policy):
             return np.array(self._current(), dtype=dtype)
         if dtype is not None and np.dtype(dtype) != self.dtype:
             raise ValueError(f"{self.name!r} is {self.dtype}; {np.dtype(dtype)} needs a copy")
-        return self.value
+        if not self._memory.is_host:
+            raise ValueError(f"{self.name!r} is on {self.device}; a NumPy array needs a copy")
+        view: NDArray[Any] = self.value
+        return view
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.value.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[Any, Any]:
-        return self.value.__dlpack_device__()
+        device: tuple[Any, Any] = self.value.__dlpack_device__()
+        return device
 
     # --- gradients
 
     @property
-    def grad(self) -> NDArray[Any]:
+    def grad(self) -> Array:
         """View of the gradient. Assigning copies in and makes it present; None makes it absent.
 
         With weight norm it is dL/dw. Those of `weight_g` and `weight_v` are computed when read; they are
@@ -345,11 +357,11 @@ class Parameter(Policy):
         array([3., 5.])
         """
         if self._parent is not None:
-            return self._computed_grad()
+            return self._memory.upload(self._computed_grad())
         return self._both()[1]
 
     @grad.setter
-    def grad(self, array: ArrayLike | None) -> None:
+    def grad(self, array: Any) -> None:
         if array is None:
             self.clear_grad(set_to_zero=False)
             return
@@ -357,16 +369,20 @@ class Parameter(Policy):
             raise ParameterError(
                 f"the gradient of {self.name!r} is computed; write dL/dw to {self._parent.name!r}"
             )
-        values = as_float_array(array, f"gradient of {self.name!r}", self.dtype, self.shape)
-        np.copyto(self.grad, values)
+        values = as_values(self._memory, array, f"gradient of {self.name!r}", self.dtype, self.shape)
+        self._memory.write(self.grad, values)
         self._set_columns(t.ATTRIBUTE_PRESENT, 1.0)
+
+    def _current_grad(self) -> NDArray[Any]:
+        """The gradient on the host; not to be written."""
+        return self._memory.read(self.grad) if self._parent is None else self._computed_grad()
 
     def _computed_grad(self) -> NDArray[Any]:
         parent = self._parent
         assert parent is not None
         assert parent._parts is not None
         g, v = parent._parts
-        dv, dg = norms.backward(v.value, g.value, parent.grad, parent.dim)
+        dv, dg = norms.backward(v._current(), g._current(), parent._current_grad(), parent.dim)
         grad = dv if self._role == "direction" else dg
         grad.flags.writeable = False
         return grad
@@ -389,7 +405,7 @@ class Parameter(Policy):
         array([0.])
         """
         keep = as_flag(set_to_zero, "set_to_zero")
-        (self._parent or self).grad[...] = 0.0
+        self._memory.clear((self._parent or self).grad)
         if not keep:
             (self._parent or self)._set_columns(t.ATTRIBUTE_PRESENT, 0.0)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nbopt._validation import as_flag, as_number
 from nbopt.kernels import tables as t
+from nbopt.memory import Table
 from nbopt.regularizer import L1Decay, L2Decay, Regularizer
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Policy(ABC):
     Of a weight-normed parameter, setting an attribute sets it on g and on v; reading gives that of v.
     """
 
-    _row: NDArray[Any]  # becomes a view of the attribute table
+    _row: Table  # becomes a row of the attribute table
 
     @property
     @abstractmethod

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbopt._validation import as_flag, as_float_array
+from nbopt._validation import as_flag
 from nbopt.errors import ParameterError
+from nbopt.memory import as_values
 from nbopt.norms import initial_magnitude
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def _parts(buffer: ParameterCollection, what: str, space: str, frozen: bool) -> 
 
 def gather(buffer: ParameterCollection, what: str, space: str, frozen: bool) -> NDArray[Any]:
     """Return the vector; see `ParameterBuffer.to_vector`."""
-    arrays = [p.grad if what == "grad" else p._current() for p in _parts(buffer, what, space, frozen)]
+    parts = _parts(buffer, what, space, frozen)
+    arrays = [p._current_grad() if what == "grad" else p._current() for p in parts]
     if not arrays:
         return np.zeros(0, buffer.dtype)
     return np.concatenate([a.reshape(-1) for a in arrays])
@@ -46,20 +48,17 @@ def scatter(buffer: ParameterCollection, x: ArrayLike, what: str, space: str, fr
     if what == "grad" and any(part._parent is not None for part in parts):
         raise ParameterError("gradients of g and v are computed; write dL/dw with space='effective'")
     sizes = [part.size for part in parts]
-    values = as_float_array(x, f"vector of {what}s", buffer.dtype, (sum(sizes),))
+    values = as_values(buffer._memory, x, f"vector of {what}s", buffer.dtype, (sum(sizes),))
     if parts and buffer.owns(values):
-        values = values.copy()
-    pieces = (
-        [
-            piece.reshape(part.shape)
-            for part, piece in zip(parts, np.split(values, np.cumsum(sizes)[:-1]), strict=True)
-        ]
-        if parts
-        else []
-    )
+        values = buffer._memory.read(values).copy()
+    ends = np.cumsum(sizes).tolist()
+    pieces = [
+        values[end - part.size : end].reshape(part.shape) for part, end in zip(parts, ends, strict=True)
+    ]
     for part, piece in zip(parts, pieces, strict=True):
         if what == "value" and part._role == "normed":
-            initial_magnitude(piece, part.dim, part.name)  # refuses a zero slice before any write
+            # Refuses a zero slice before any write.
+            initial_magnitude(buffer._memory.read(piece), part.dim, part.name)
     for part, piece in zip(parts, pieces, strict=True):
         if what == "grad":
             part.grad = piece

@@ -19,8 +19,8 @@ from nbopt.buffer import ParameterBuffer, as_parameters
 from nbopt.errors import ConcurrencyError, ParameterError
 from nbopt.kernels import averages
 from nbopt.kernels import tables as t
+from nbopt.memory import aligned_zeros
 from nbopt.parameter import Parameter
-from nbopt.storage import aligned_zeros
 
 __all__ = ["Average", "as_members"]
 
@@ -76,7 +76,8 @@ class Average(ABC):
             from nbopt.kernels.cpu.averaging import bind_average
 
             storage, layout = self._storage, self._storage.layout
-            tables = layout.segments, storage.attributes, self._counts, self._weights
+            attributes = storage.memory.array_of(storage.attributes)
+            tables = layout.segments, attributes, self._counts, self._weights
             arrays = (storage.data[layout.trainable_start :], self._sums, *tables)
             self._passes[name] = bind_average(name, self._buffer.dtype, arrays)
         self._passes[name](*numbers)

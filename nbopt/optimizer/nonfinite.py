@@ -30,11 +30,11 @@ def as_guard(value: Any, name: str) -> int:
 
 def raise_found(tables: Tables, buffer: ParameterBuffer) -> None:
     """Raise what a step has found and not yet raised."""
-    counters = tables.counters
+    counters = tables.counters[:]
     if not counters[t.STATUS]:
         return
     row = int(counters[t.CONSECUTIVE])
-    counters[t.STATUS] = counters[t.CONSECUTIVE] = 0
+    tables.counters[[t.STATUS, t.CONSECUTIVE]] = 0
     name, what, index = _first_nonfinite(buffer[tables.layout.names[int(counters[t.BAD_SEGMENT])]])
     step = int(counters[t.STEPS]) + 1
     where = f" at {index}" if index else ""
@@ -52,9 +52,9 @@ def raise_found(tables: Tables, buffer: ParameterBuffer) -> None:
 def _first_nonfinite(part: Parameter) -> tuple[str, str, tuple[int, ...]]:
     """Name of the parameter, what is wrong with it, and the index of the first bad element."""
     owner = part._parent or part
-    arrays = [("the gradient", owner, owner.grad)]
+    arrays = [("the gradient", owner, owner._current_grad())]
     if owner is not part:
-        arrays += [("the value", moved, moved.value) for moved in owner._moved]
+        arrays += [("the value", moved, moved._current()) for moved in owner._moved]
     for what, parameter, array in arrays:
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:

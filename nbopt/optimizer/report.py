@@ -135,7 +135,7 @@ class Report:
         self.check()
         return {
             self._tables.layout.names[s]: float(row[t.COEFFICIENT_CLIP])
-            for s, row in enumerate(self._tables.coefficients)
+            for s, row in enumerate(self._tables.coefficients[:])
             if row[t.COEFFICIENT_ACTIVE]
         }
 

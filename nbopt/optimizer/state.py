@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nbopt._validation import as_integer, as_number
 from nbopt.errors import NboptError, StateDictError
 from nbopt.kernels import tables as t
+from nbopt.memory import Array
 from nbopt.optimizer import schedule
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ _COUNTERS = {
 }
 
 
-def _entries(opt: Optimizer) -> dict[str, tuple[int, NDArray[Any] | None]]:
+def _entries(opt: Optimizer) -> dict[str, tuple[int, Array | None]]:
     """Every per-parameter entry: its segment, and the view of an accumulator (None for a step count)."""
     layout = opt._tables.layout
-    found: dict[str, tuple[int, NDArray[Any] | None]] = {}
+    found: dict[str, tuple[int, Array | None]] = {}
     for s in np.flatnonzero(opt._tables.members[:, t.MEMBER_GROUP] >= 0):
         begin = int(layout.segments[s, t.SEGMENT_START])
         end = begin + int(layout.segments[s, t.SEGMENT_SIZE])
@@ -45,14 +46,16 @@ def get(opt: Optimizer) -> dict[str, Any]:
 
 
 def live(opt: Optimizer) -> dict[str, Any]:
-    """Return the state dictionary, with views in place of copies."""
+    """Return the state dictionary, with views in place of copies where the arrays are on the host."""
     result: dict[str, Any] = {}
+    tables = opt._tables
+    steps, counters = tables.members[:, t.MEMBER_STEPS], tables.counters[:]
     for key, (s, view) in _entries(opt).items():
-        result[key] = int(opt._tables.members[s, t.MEMBER_STEPS]) if view is None else view
+        result[key] = int(steps[s]) if view is None else tables.memory.read(view)
     result["rule"] = opt._rule.name
     result["learning_rate"] = opt.get_lr()
     for key, counter in _COUNTERS.items():
-        result[key] = int(opt._tables.counters[counter])
+        result[key] = int(counters[counter])
     return result | schedule.get(opt)
 
 
@@ -87,7 +90,7 @@ def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[lis
             problems.append(f"missing: {', '.join(missing)}")
         if unexpected:
             problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
-    arrays: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    arrays: list[tuple[Array, NDArray[Any]]] = []
     steps: list[tuple[int, int]] = []
     scalars_: dict[str, Any] = {}
     for key in legal:
@@ -110,7 +113,7 @@ def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[lis
 
     def fill() -> None:
         for view, values in arrays:
-            np.copyto(view, values)
+            opt._tables.memory.write(view, values)
         for segment, count in steps:
             opt._tables.members[segment, t.MEMBER_STEPS] = count
         if opt._scheduler is not None:
@@ -132,12 +135,12 @@ def _as_count(value: Any, key: str) -> int:
     return count
 
 
-def _as_accumulator(opt: Optimizer, key: str, value: Any, view: NDArray[Any]) -> NDArray[Any]:
+def _as_accumulator(opt: Optimizer, key: str, value: Any, view: Array) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise StateDictError(f"{key}: no array of numbers ({error})") from error
-    if array.dtype != view.dtype or array.shape != view.shape:
+    if array.dtype != view.dtype or array.shape != tuple(view.shape):
         raise StateDictError(
             f"{key}: got {array.dtype} of shape {array.shape}, need {view.dtype} of shape {view.shape}"
         )
@@ -155,11 +158,11 @@ def pack(opt: Optimizer) -> dict[str, Any]:
         "defaults": opt._defaults,
         "name": opt.name,
         "last_loss": opt._last_loss,
-        "accumulators": opt._tables.accumulators,
-        "steps": opt._tables.members[:, t.MEMBER_STEPS].copy(),
-        "rates": opt._tables.rates.copy(),
+        "accumulators": opt._tables.memory.read(opt._tables.accumulators),
+        "steps": np.array(opt._tables.members[:, t.MEMBER_STEPS]),
+        "rates": np.array(opt._tables.rates[:]),
         "scheduler": opt._scheduler,
-        "counters": opt._tables.counters.copy(),
+        "counters": np.array(opt._tables.counters[:]),
     }
 
 
@@ -175,7 +178,7 @@ def refill(opt: Optimizer, saved: dict[str, Any]) -> None:
     """Copy in what the optimizer remembered."""
     opt._last_loss = saved["last_loss"]
     schedule.follow(opt, saved["scheduler"])
-    np.copyto(opt._tables.accumulators, saved["accumulators"])
+    opt._tables.memory.write(opt._tables.accumulators, saved["accumulators"])
     opt._tables.members[:, t.MEMBER_STEPS] = saved["steps"]
     kept = [t.STATUS, t.STEPS, t.SKIPPED, t.CONSECUTIVE, t.BAD_SEGMENT]
     opt._tables.counters[kept] = saved["counters"][kept]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._validation import as_flag
-from nbopt.errors import ConcurrencyError
+from nbopt.errors import ConcurrencyError, DeviceError
 from nbopt.kernels import tables as t
 from nbopt.optimizer import partial
 from nbopt.optimizer.report import Report
@@ -88,9 +88,15 @@ class Stepping(Report):
         >>> w.value, opt.step_count, opt.get_lr()
         (array([1.5]), 2, 0.0625)
         """
+        if not self._tables.memory.is_host:
+            raise DeviceError(
+                f"jit_step() is for compiled code of the CPU, which cannot step arrays on "
+                f"{self._buffer.device}; call step(), or make the ParameterBuffer with device='cpu'"
+            )
         from nbopt.kernels.cpu.jit import JitState, jit_step
 
-        return jit_step, JitState(self._tables.rates, self._tables.program.call())
+        rates = self._tables.memory.array_of(self._tables.rates)
+        return jit_step, JitState(rates, self._tables.program.call())
 
     def step(self, grads: Mapping[str, ArrayLike | None] | ArrayLike | None = None) -> None:
         """Take one step.

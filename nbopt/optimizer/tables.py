@@ -16,10 +16,12 @@ from nbopt.clip import DEFAULT_GROUP, ClipGradByGlobalNorm, GradientClip
 from nbopt.errors import HyperparameterError
 from nbopt.kernels import tables as t
 from nbopt.kernels.rule import Rule
+from nbopt.memory import Memory, Table
 from nbopt.optimizer.groups import decay_columns
 
 if TYPE_CHECKING:
     from nbopt.kernels.cpu.run import BoundStep
+    from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
 __all__ = ["Tables", "clip_rows"]
 
@@ -30,12 +32,20 @@ _live: weakref.WeakSet[Tables] = weakref.WeakSet()
 def _free_in_child() -> None:
     """After a fork, the thread that was in a step is gone, and with it what it held."""
     for tables in list(_live):
-        tables.counters[t.BUSY] = 0
+        if tables.memory.is_host:
+            tables.counters[t.BUSY] = 0
         tables.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_in_child)
+
+
+# What a step writes into; on a GPU, BUSY is nothing that it would.
+_CLIPS_STEPPED = t.CLIP_COEFFICIENT, t.CLIP_SCALE, t.CLIP_LARGEST
+_COUNTERS_STEPPED = tuple(
+    column for column in range(t.COUNTER_COLUMNS) if column not in (t.BUSY, t.GUARD, t.CLIPS_USED)
+)
 
 
 class Tables:
@@ -53,25 +63,29 @@ class Tables:
     """
 
     def __init__(self, rule: Rule, buffer: ParameterBuffer, rate: float, guard: int):
-        storage = buffer._seal()
+        storage, memory = buffer._seal(), buffer._memory
         layout = storage.layout
         count = len(layout.names)
         derived, effective = layout.trainable_start, layout.effective_size
         self.rule = rule
         self.layout = layout
+        self.memory: Memory = memory
         self.dtype = buffer.dtype
-        self.accumulators = np.zeros((len(rule.accumulators), layout.size - derived), buffer.dtype)
-        self.members = np.zeros((count, t.MEMBER_COLUMNS), np.int64)
-        self.members[:, t.MEMBER_GROUP] = -1
-        self.groups = np.zeros((count, t.GROUP_HYPER + len(rule.hyper)))
-        self.clips = np.zeros((count + 1, t.CLIP_COLUMNS))
-        self.coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.reads)))
-        self.rates = np.array([rate])
+        self.accumulators = memory.zeros((len(rule.accumulators), layout.size - derived), buffer.dtype)
+        members = np.zeros((count, t.MEMBER_COLUMNS), np.int64)
+        members[:, t.MEMBER_GROUP] = -1
+        coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.reads)))
+        counters = np.zeros(t.COUNTER_COLUMNS, np.int64)
+        counters[t.GUARD] = guard
+        counters[t.CLIPS_USED] = 1
+        self.members: Table = memory.table(members, (t.MEMBER_STEPS,))
+        self.groups: Table = memory.table(np.zeros((count, t.GROUP_HYPER + len(rule.hyper))))
+        self.clips: Table = memory.table(np.zeros((count + 1, t.CLIP_COLUMNS)), _CLIPS_STEPPED)
+        self.coefficients: Table = memory.table(coefficients, tuple(range(coefficients.shape[1])))
+        self.rates: Table = memory.table(np.array([rate]))
+        self.counters: Table = memory.table(counters, _COUNTERS_STEPPED)
         self.lock = threading.Lock()  # around gradients that are handed in with a step
         self._rank = np.argsort(np.argsort(np.array(layout.names, object)))  # of each name
-        self.counters = np.zeros(t.COUNTER_COLUMNS, np.int64)
-        self.counters[t.GUARD] = guard
-        self.counters[t.CLIPS_USED] = 1
         # In the order of nbopt.kernels.tables, from TRAINABLE on.
         self._arrays = (
             storage.data[derived:],
@@ -79,18 +93,18 @@ class Tables:
             storage.data[:derived],
             storage.grad[:derived],
             self.accumulators,
-            layout.chunks,
-            layout.segments,
-            storage.attributes,
-            self.members,
-            self.groups,
-            self.clips,
-            self.coefficients,
-            np.zeros((t.SLICE_ROWS, layout.slices)),
-            np.zeros((t.BINS, layout.partials + count)),
-            np.zeros((3, layout.tiles)),
-            self.rates,
-            self.counters,
+            memory.upload(layout.chunks),
+            memory.upload(layout.segments),
+            memory.array_of(storage.attributes),
+            memory.array_of(self.members),
+            memory.array_of(self.groups),
+            memory.array_of(self.clips),
+            memory.array_of(self.coefficients),
+            memory.zeros((t.SLICE_ROWS, layout.slices), np.float64),
+            memory.zeros((t.BINS, layout.partials + count), np.float64),
+            memory.zeros((3, layout.tiles), np.float64),
+            memory.array_of(self.rates),
+            memory.array_of(self.counters),
         )
         _live.add(self)
 
@@ -98,31 +112,33 @@ class Tables:
         """Bring the group and clip tables to what the groups say; refuse before anything is written."""
         rows, clips = clip_rows([group["grad_clip"] for group in groups])
         for index, group in enumerate(groups):
-            row = self.groups[index]
-            row[t.GROUP_RATE] = group["learning_rate"]
             decay = None if "weight_decay" in self.rule.hyper else group["weight_decay"]
-            row[t.GROUP_L1], row[t.GROUP_L2] = decay_columns(decay)
-            row[t.GROUP_RESCALE] = group["rescale_grad"]
-            row[t.GROUP_CLIP] = rows[index]
-            row[t.GROUP_HYPER :] = [group[name] for name in self.rule.hyper]
+            own = (group[name] for name in self.rule.hyper)
+            # In the order of the columns.
+            head = group["learning_rate"], *decay_columns(decay), group["rescale_grad"], rows[index]
+            self.groups[index] = *head, *own
         group_of = self.members[:, t.MEMBER_GROUP]
         clip_of = np.where(group_of >= 0, self.groups[group_of, t.GROUP_CLIP], 0).astype(np.int64)
         self.members[:, t.MEMBER_ORDER] = np.lexsort((self._rank, clip_of))
         counts = np.bincount(clip_of, minlength=len(clips))
         firsts = np.cumsum(counts) - counts
         for index, clip in enumerate(clips):
-            row = self.clips[index]
-            row[: t.CLIP_FIRST] = clip._columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf)
-            row[t.CLIP_FIRST], row[t.CLIP_COUNT] = firsts[index], counts[index]
+            limits = clip._columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf)
+            self.clips[index, : t.CLIP_COUNT + 1] = *limits, firsts[index], counts[index]
         self.counters[t.CLIPS_USED] = len(clips)
 
     @functools.cached_property
-    def program(self) -> BoundStep:
+    def program(self) -> BoundStep | CudaStep:
         """The step over these tables."""
-        from nbopt.kernels.cpu.run import BoundStep
-
         elements = int(self.layout.segments[:, t.SEGMENT_SIZE].sum())
-        return BoundStep(self.rule, self.dtype, self.layout.normed, self._arrays, elements)
+        given = self.rule, self.dtype, self.layout.normed, self._arrays, elements
+        if self.memory.is_host:
+            from nbopt.kernels.cpu.run import BoundStep
+
+            return BoundStep(*given)
+        from nbopt.kernels.cuda.run import BoundStep as CudaStep
+
+        return CudaStep(*given, self.memory)
 
 
 def clip_rows(
