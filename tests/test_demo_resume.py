@@ -83,12 +83,19 @@ def test_saving_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+# A process that was started in the background ignores Ctrl-C, and so would its children.
+COMMAND = (
+    "import signal, sys; from nbopt.__main__ import main;"
+    "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+)
+
+
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The demo in a process of its own, which ends with the block."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
-        [sys.executable, "-m", "nbopt", "demo", "--no-picture", "--quiet", *arguments],
+        [sys.executable, "-c", COMMAND, "demo", "--no-picture", "--quiet", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,

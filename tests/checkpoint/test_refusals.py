@@ -239,6 +239,15 @@ def test_a_step_during_a_save_is_noticed(tmp_path, monkeypatch):
     assert leftovers(tmp_path) == []
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_until_all_is_restored(tmp_path, monkeypatch):
     params, opt = saved(tmp_path / "a")
     other = model(seed=1)
