@@ -11,8 +11,8 @@ the first step stand at the end; these last run in processes of their own.
 Two floors move as many bytes as the step must, in as much memory: a copy, and an addition in place. A step
 moves 24 bytes per element of float32 (it reads the gradient for the norm, reads gradient, value and velocity,
 writes the last two), or 20 where nothing asks for the norm, and 32 with weight norm (it reads v for the norm,
-and writes w) or for Adam. A ratio of 0.8 is four fifths of that speed. In large memory a copy often reads what it
-overwrites, which is not counted: a step in place can then beat it.
+and writes w) or for Adam. A ratio of 0.8 is four fifths of that speed. In large memory a copy often reads
+what it overwrites, which is not counted: a step in place can then beat it.
 
 Close what else runs on the machine. The rows of 25 million elements take 4 GB; optax compiles the row of
 own policies for up to a minute. A peer that is not installed is left out and said to be, and a remark tells

@@ -73,7 +73,7 @@ def bench():
 
 @numba.njit
 def forward(courant, bench, source, gain, waves):
-    """Write the pressure at all times; `courant` is (speed * time step / cell)**2."""
+    """Write the pressure at all times into zeros; `courant` is (speed * time step / cell)**2."""
     i0, j0 = bench.transducers[source]
     damp = bench.damp
     waves[:2] = 0.0
@@ -140,7 +140,7 @@ def misfit(bench, source, data, scale, speed, gains, d_speed, d_gains, waves):
 @numba.njit
 def invert(step, state, rng, epochs, bench, data, speed, gains, d_speed, d_gains):
     """Train; return the loss of every step."""
-    waves = np.empty((TIMES, CELLS, CELLS), np.float32)
+    waves = np.zeros((TIMES, CELLS, CELLS), np.float32)  # the outermost cells stay so
     scale = np.float32(TRANSDUCERS / np.sum(data**2))
     order, rate = np.arange(TRANSDUCERS), state.lr[0]
     losses = np.zeros((epochs, TRANSDUCERS))
@@ -160,7 +160,7 @@ def invert(step, state, rng, epochs, bench, data, speed, gains, d_speed, d_gains
 
 def measure(bench, speed, gains):
     """Return what all record of each, with noise, and the waves of the first transmitter."""
-    waves = np.empty((TIMES, CELLS, CELLS), np.float32)
+    waves = np.zeros((TIMES, CELLS, CELLS), np.float32)  # the outermost cells stay so
     courant = ((WATER * DT * (1 + speed)) ** 2).astype(np.float32)
     data = np.empty((TRANSDUCERS, TIMES, TRANSDUCERS), np.float32)
     for source in reversed(range(TRANSDUCERS)):
