@@ -48,9 +48,7 @@ def _setting(name: str) -> Any:
 @functools.cache
 def what_is_missing(number: int = 0) -> str:
     """Say why a CUDA device cannot be used, and the mend; nothing if it can. This starts the driver."""
-    if is_simulated():
-        return "" if number == 0 else "the simulator of NUMBA_ENABLE_CUDASIM=1 has one device, cuda:0"
-    if _setting("DISABLE_CUDA"):
+    if _setting("DISABLE_CUDA") and not is_simulated():
         return "the environment variable NUMBA_DISABLE_CUDA switches CUDA off; unset it"
     try:
         cuda = import_cuda()
@@ -58,7 +56,9 @@ def what_is_missing(number: int = 0) -> str:
         return f"the package numba-cuda cannot be imported ({error}); install it anew: {INSTALL}"
     if getattr(cuda, "implementation", "") != "NVIDIA":
         package = f"the package numba-cuda is not installed: {INSTALL}"
-        return package if has_driver() else f"{_NO_DRIVER}; besides, {package}"
+        return package if has_driver() or is_simulated() else f"{_NO_DRIVER}; besides, {package}"
+    if is_simulated():
+        return "" if number == 0 else "the simulator of NUMBA_ENABLE_CUDASIM=1 has one device, cuda:0"
     return _missing_of(cuda, number)
 
 

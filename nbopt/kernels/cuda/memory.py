@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nbopt.kernels.cuda.device import import_cuda, is_simulated
 
-__all__ = ["CudaMemory", "Mirror"]
+__all__ = ["CudaMemory", "Mirror", "Row", "address"]
 
 Array = Any  # one of numba.cuda
 
