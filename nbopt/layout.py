@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from nbopt.kernels import tables as t
 
-__all__ = ["ALIGNMENT", "Item", "Layout", "Sums", "as_slices", "magnitude_shape", "sums_of"]
+__all__ = [
+    "ALIGNMENT",
+    "CPU_CUTS",
+    "CUDA_CUTS",
+    "Cuts",
+    "Item",
+    "Layout",
+    "Sums",
+    "as_slices",
+    "magnitude_shape",
+    "sums_of",
+]
 
 ALIGNMENT = 128  # bytes: whole cache lines, and vector loads on a GPU
 # What an element costs, of a plain and of a normed parameter, and a chunk beside its elements.
@@ -83,8 +94,29 @@ class Sums:
     width: int = 0
 
 
-def sums_of(outer: int, slices: int, inner: int) -> Sums:
-    """Return how the slices of (outer, slices, inner) are summed.
+@dataclass(frozen=True)
+class Cuts:
+    """How a device likes its work cut; no bit depends on it.
+
+    Attributes
+    ----------
+    whole : int
+        The longest slice that one thread, or warp, moves alone.
+    tile_width, tile_least : int
+        How wide a tile of columns is, and how narrow it may be cut to have work for all.
+    """
+
+    whole: int
+    tile_width: int
+    tile_least: int
+
+
+CPU_CUTS = Cuts(t.WHOLE, t.TILE_WIDTH, t.TILE_LEAST)
+CUDA_CUTS = Cuts(t.BLOCK, t.LANES, t.LANES)  # what a warp takes
+
+
+def sums_of(outer: int, slices: int, inner: int, whole: int = t.WHOLE) -> Sums:
+    """Return how the slices of (outer, slices, inner) are summed; `whole` as in `Cuts`.
 
     Examples
     --------
@@ -92,7 +124,7 @@ def sums_of(outer: int, slices: int, inner: int) -> Sums:
     >>> sums_of(1, 10, 100).parts, sums_of(1, 1, 100_000).parts, sums_of(300, 10, 9).parts
     (0, 25, 2)
     """
-    if not outer * slices * inner or (outer == 1 and inner <= t.WHOLE):
+    if not outer * slices * inner or (outer == 1 and inner <= whole):
         return Sums(t.SPAN_ROWS)
     if outer == 1 or inner >= t.RUN_FROM:
         return Sums(t.SPAN_PIECE, outer * -(-inner // t.BLOCK), slices)
@@ -108,6 +140,8 @@ class Layout:
         In creation order.
     itemsize : int
         Bytes per element.
+    cuts : Cuts
+        What the device likes.
 
     Attributes
     ----------
@@ -127,7 +161,8 @@ class Layout:
         Whether any parameter has weight norm.
     """
 
-    def __init__(self, items: Iterable[Item], itemsize: int):
+    def __init__(self, items: Iterable[Item], itemsize: int, cuts: Cuts = CPU_CUTS):
+        self._cuts = cuts
         self._unit = ALIGNMENT // itemsize
         items = list(items)
         plain = [item for item in items if not item.normed]
@@ -179,7 +214,7 @@ class Layout:
         for k, item in enumerate(normed):
             direction, magnitude = plain + k, plain + len(normed) + k
             outer, count, inner = as_slices(item.shape, item.dim)
-            sums = sums_of(outer, count, inner)
+            sums = sums_of(outer, count, inner, self._cuts.whole)
             count = count if item.size else 0
             for segment, kind, partner in (
                 (direction, t.KIND_DIRECTION, magnitude),
@@ -223,7 +258,7 @@ class Layout:
         segment = self.segments[index]
         plain = segment[t.SEGMENT_KIND] == t.KIND_PLAIN
         outer, slices, inner = segment[[t.SEGMENT_OUTER, t.SEGMENT_SLICES, t.SEGMENT_INNER]]
-        span = t.SPAN_PLAIN if plain else sums_of(outer, slices, inner).span
+        span = t.SPAN_PLAIN if plain else sums_of(outer, slices, inner, self._cuts.whole).span
         if span == t.SPAN_PLAIN:
             at = np.arange(0, segment[t.SEGMENT_SIZE], t.BLOCK)
             size = elements = np.minimum(t.BLOCK, segment[t.SEGMENT_SIZE] - at)
@@ -242,7 +277,7 @@ class Layout:
             first = segment[t.SEGMENT_TILE] + (row * blocks + block) * slices + k
         else:
             columns = slices * inner
-            width = _tile_width(segment[t.SEGMENT_PARTS], columns)
+            width = self._tile_width(segment[t.SEGMENT_PARTS], columns)
             first, column = _grid(segment[t.SEGMENT_PARTS], -(-columns // width))
             start = column * width
             size = np.minimum(width, columns - start)
@@ -254,13 +289,12 @@ class Layout:
         chunks[:, t.CHUNK_COST] = elements * (_PLAIN if plain else _NORMED) + _VISIT
         return chunks
 
+    def _tile_width(self, parts: int, columns: int) -> int:
+        """Width of the tiles: whole rows where they fit, narrower where there would be few tiles."""
+        share = parts * columns // _TILES // t.LANES * t.LANES
+        return min(columns, self._cuts.tile_width, max(self._cuts.tile_least, share))
+
 
 def _grid(*shape: int) -> list[NDArray[np.int64]]:
     """Return the indices of an array of that shape, one flat array per axis."""
     return [axis.reshape(-1) for axis in np.indices(shape)]
-
-
-def _tile_width(parts: int, columns: int) -> int:
-    """Width of the tiles: whole rows where they fit, narrower where there would be few tiles."""
-    share = parts * columns // _TILES // t.LANES * t.LANES
-    return min(columns, t.TILE_WIDTH, max(t.TILE_LEAST, share))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbopt.kernels import tables as t
-from nbopt.layout import Item, Layout
+from nbopt.layout import CPU_CUTS, CUDA_CUTS, Item, Layout
 from nbopt.memory import Array, Memory, Table, aligned_zeros
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Storage:
 
     def __init__(self, parameters: Mapping[str, Parameter], dtype: np.dtype[Any], memory: Memory):
         items = [Item(p.name, p.shape, p._role == "normed", p.dim) for p in parameters.values()]
-        self.layout = Layout(items, dtype.itemsize)
+        self.layout = Layout(items, dtype.itemsize, CPU_CUTS if memory.is_host else CUDA_CUTS)
         self.segment_of = {name: index for index, name in enumerate(self.layout.names)}
         self.memory = memory
         self.data: Array = aligned_zeros(self.layout.size, dtype)

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 import nbopt
-from nbopt.kernels import intrinsics, tables
+from nbopt.kernels import intrinsics, quads, tables
 from nbopt.kernels.flatten import Views, flatten
 from nbopt.kernels.rule import Rule
 from nbopt.kernels.scalars import ELEMENTWISE
@@ -54,6 +54,8 @@ class Binder:
         What else changes the code; part of the fingerprint.
     called : collection of functions
         What is compiled by itself; calls of other functions of the kernels are inlined.
+    views : Views, optional
+        The functions that look up an array, and read and write its elements; the intrinsics if left out.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Binder:
         dtype: np.dtype[Any],
         options: str = "",
         called: Container[Any] = (),
+        views: Views | None = None,
     ):
         self._lift = lift
         self._called = called
+        self._views = views or _VIEWS
         self._replacements = dict(replacements)
         self._dtype = dtype
         self._lifted: dict[tuple[int, bool], Any] = {}
@@ -116,7 +120,7 @@ class Binder:
         def literal(function: types.FunctionType, value: Any) -> Any:
             return stored(value) if _is_elementwise(function) and type(value) in (int, float) else value
 
-        code, values = flatten(template, self._value, is_inlined, _VIEWS, literal)
+        code, values = flatten(template, self._value, is_inlined, self._views, literal)
         self._record(template.__name__, *_code_texts(code))
         namespace = {name: self._bound(name, value, False) for name, value in sorted(values.items())}
         return self._made(template, types.FunctionType(code, namespace, template.__name__))
@@ -263,6 +267,20 @@ def adaptors(rule: Rule) -> dict[str, Function]:
             "    coefficients = reals(tables, COEFFICIENTS)",
             f"    return ({_joined(fixed)})",
         ],
+        "scratch_rows": [
+            "def scratch_rows():",
+            f"    return ({_joined(['scratch(4, storage)' for a in kept])})",
+        ],
+        "load_rows": [
+            "def load_rows(rows, at, left, tables):",
+            *[f"    load_quad(rows[{a}], ACCUMULATORS, {a}, at, left, tables)" for a in kept],
+            "    pass",
+        ],
+        "store_rows": [
+            "def store_rows(rows, at, left, tables):",
+            *[f"    store_quad(rows[{a}], ACCUMULATORS, {a}, at, left, tables)" for a in kept],
+            "    pass",
+        ],
         "advance": [
             "def advance(i, param, rows, grad, fixed):",
             *_unpacked(f"rule({', '.join(arguments)})", old),
@@ -281,6 +299,9 @@ def adaptors(rule: Rule) -> dict[str, Function]:
         "alone": intrinsics.alone,
         "reals": intrinsics.reals,
         "element_rows": intrinsics.element_rows,
+        "scratch": intrinsics.scratch,
+        "load_quad": quads.load_quad,
+        "store_quad": quads.store_quad,
         "ACCUMULATORS": tables.ACCUMULATORS,
         "COEFFICIENTS": tables.COEFFICIENTS,
         "GROUPS": tables.GROUPS,

@@ -172,6 +172,50 @@ def write(typing_context, array, row, column, value):
     return types.void(array, row, column, array.dtype), generate
 
 
+def _quad(context, builder, dtype, tables, index, row, at):
+    """Pointer to four elements of a table, which stand on a boundary of 16 bytes, in global memory."""
+    base = builder.mul(index, index.type(ADDRESS_COLUMNS))
+    address, columns = (
+        builder.load(builder.gep(tables, [builder.add(base, index.type(column))])) for column in (0, 2)
+    )
+    width = index.type(context.get_abi_sizeof(context.get_data_type(dtype)))
+    place = builder.mul(builder.add(builder.mul(row, columns), at), width)
+    vector = ir.VectorType(context.get_data_type(dtype), 4)
+    space = 1 if "CUDA" in type(context).__name__ else 0
+    return builder.inttoptr(builder.add(address, place), ir.PointerType(vector, addrspace=space)), vector
+
+
+@intrinsic
+def load4(typing_context, tables, index, row, at, storage):
+    """Return elements `at` to `at + 3` of a row of a table; `at` is a multiple of 4."""
+    dtype = storage.dtype
+
+    def generate(context, builder, signature, arguments):
+        pointer, _ = _quad(context, builder, dtype, *arguments[:4])
+        quad = builder.load(pointer, align=16)
+        parts = [builder.extract_element(quad, ir.IntType(32)(i)) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(dtype, 4)(tables, types.int64, types.int64, types.int64, storage), generate
+
+
+@intrinsic
+def store4(typing_context, tables, index, row, at, storage, a, b, c, d):
+    """Write what `load4` reads."""
+    dtype = storage.dtype
+
+    def generate(context, builder, signature, arguments):
+        pointer, vector = _quad(context, builder, dtype, *arguments[:4])
+        quad = ir.Constant(vector, ir.Undefined)
+        for i, value in enumerate(arguments[5:]):
+            quad = builder.insert_element(quad, value, ir.IntType(32)(i))
+        builder.store(quad, pointer, align=16)
+        return context.get_dummy_value()
+
+    where = (tables, types.int64, types.int64, types.int64, storage)
+    return types.void(*where, dtype, dtype, dtype, dtype), generate
+
+
 @intrinsic
 def pointer(typing_context, address):
     """Return an address as a pointer to int64."""

@@ -1,0 +1,93 @@
+"""Compiles the launches of a step for a GPU, or binds them for the simulator."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+
+from nbopt.kernels import scalars
+from nbopt.kernels.bind import Binder, adaptors
+from nbopt.kernels.cuda import simulated, step, warp
+from nbopt.kernels.cuda.device import import_cuda, is_simulated
+from nbopt.kernels.rule import Rule
+
+__all__ = ["bind_launches", "compile_launches", "roundings_as_written"]
+
+# Of every kernel: the address of the table of addresses.
+SIGNATURE = (numba.int64,)
+_compiling = threading.Lock()
+
+
+def bind_launches(rule: Rule, dtype: np.dtype[Any], normed: bool) -> dict[str, types.FunctionType]:
+    """Return the launches of a step by name, in their order: flat functions, not compiled.
+
+    Parameters
+    ----------
+    rule : Rule
+    dtype : numpy.dtype
+        float32 or float64.
+    normed : bool
+        Whether a parameter has weight norm.
+    """
+    launches: list[Any] = [step.reduce, step.update, *([step.compose] if normed else [])]
+    replacements: dict[str, Any] = {
+        **scalars.storage_constants(dtype),
+        **warp.REPLACEMENTS,
+        **adaptors(rule),
+        "NORMED": normed,
+    }
+    views = None
+    if is_simulated():
+        replacements.update(simulated.REPLACEMENTS)
+        views = simulated.VIEWS
+
+    def lift(function: Callable[..., Any], template: Callable[..., Any]) -> Any:
+        return function if is_simulated() else import_cuda().jit(device=True, inline="always")(function)
+
+    # One binder each: a name that carries the fingerprint of one launch is not taken for another's.
+    return {
+        launch.__name__: Binder(lift, replacements, dtype, "cuda", views=views).bind(launch)
+        for launch in launches
+    }
+
+
+@functools.cache
+def compile_launches(rule: Rule, dtype: np.dtype[Any], normed: bool) -> tuple[Any, ...]:
+    """Return the kernels of a step in their order, compiled for the current device."""
+    kernels = []
+    for function in bind_launches(rule, dtype, normed).values():
+        kernel = import_cuda().jit(function)
+        if not is_simulated():
+            with roundings_as_written():
+                kernel.compile(SIGNATURE)
+        kernels.append(kernel)
+    return tuple(kernels)
+
+
+@contextmanager
+def roundings_as_written() -> Iterator[None]:
+    """Compile without joining a product and a sum into one operation (contract N4).
+
+    NVVM does so by default, and numba-cuda hands on no option of it.
+    """
+    from numba.cuda.cudadrv import nvvm
+
+    unit = nvvm.CompilationUnit
+    with _compiling:
+        usual = unit.__init__
+
+        def init(self: Any, options: Any) -> None:
+            usual(self, {**options, "fma": False})
+
+        unit.__init__ = init
+        try:
+            yield
+        finally:
+            unit.__init__ = usual
