@@ -179,6 +179,7 @@ def attribute_row(attr: ParamAttr) -> NDArray[Any]:
     row[t.ATTRIBUTE_NEED_CLIP] = attr.need_clip
     row[t.ATTRIBUTE_TRAINABLE] = attr.trainable
     row[t.ATTRIBUTE_PRESENT] = 1.0
+    row[t.ATTRIBUTE_MOVED] = -1.0
     row[t.ATTRIBUTE_AVERAGE] = attr.do_model_average
     return row
 

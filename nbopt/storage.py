@@ -55,7 +55,7 @@ class Storage:
             attributes[self.segment_of[part.name]] = part._row[:]
         self.data = memory.upload(self.data)
         self.grad: Array = memory.zeros((self.layout.effective_size,), dtype)
-        self.attributes: Table = memory.table(attributes, (t.ATTRIBUTE_PRESENT,))
+        self.attributes: Table = memory.table(attributes, (t.ATTRIBUTE_PRESENT, t.ATTRIBUTE_MOVED))
         for part in moved:
             part._row = memory.row(self.attributes, self.segment_of[part.name])
             part._initial = None

@@ -96,8 +96,9 @@ class ModelAverage(Average):
     def step(self) -> None:
         """Take the values of the parameters in; call it after the step of the optimizer.
 
-        Parameters that are frozen or whose gradient is absent are left out, so call it before
-        ``clear_grad(set_to_zero=False)``.
+        Parameters that the last step of their optimizer left alone are left out: frozen ones, those without a
+        gradient, and all of them where the step was refused. It does not matter whether gradients were
+        cleared since. Before the first step of an optimizer, frozen and absent parameters are left out.
 
         Raises
         ------

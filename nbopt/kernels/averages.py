@@ -5,7 +5,12 @@
 from __future__ import annotations
 
 from nbopt.kernels.scalars import decayed, is_full, is_spill
-from nbopt.kernels.tables import ATTRIBUTE_AVERAGE, ATTRIBUTE_PRESENT, ATTRIBUTE_TRAINABLE
+from nbopt.kernels.tables import (
+    ATTRIBUTE_AVERAGE,
+    ATTRIBUTE_MOVED,
+    ATTRIBUTE_PRESENT,
+    ATTRIBUTE_TRAINABLE,
+)
 
 # int64, owned by an average: one segment.
 (
@@ -36,7 +41,10 @@ def plan_sum(s, rate, least, most, attributes, counts, weights):
     counts[s, COUNT_PLAN] = PLAN_LEAVE
     if counts[s, COUNT_MEMBER] == 0 or attributes[s, ATTRIBUTE_AVERAGE] == 0.0:
         return
-    if attributes[s, ATTRIBUTE_TRAINABLE] == 0.0 or attributes[s, ATTRIBUTE_PRESENT] == 0.0:
+    moved = attributes[s, ATTRIBUTE_MOVED]
+    if moved < 0.0:
+        moved = attributes[s, ATTRIBUTE_TRAINABLE] * attributes[s, ATTRIBUTE_PRESENT]
+    if moved == 0.0:
         return
     counts[s, COUNT_UPDATES] += 1
     counts[s, COUNT_WINDOW] += 1

@@ -23,6 +23,7 @@ from nbopt.kernels.slices import fold_slices
 from nbopt.kernels.tables import (
     ATTRIBUTE_L1,
     ATTRIBUTE_L2,
+    ATTRIBUTE_MOVED,
     ATTRIBUTE_NEED_CLIP,
     ATTRIBUTE_PRESENT,
     ATTRIBUTE_RATE,
@@ -129,6 +130,13 @@ def mark_measured(thread, threads, tables):
         coefficients[s, COEFFICIENT_MEASURED] = 1.0 if is_measured(s, tables) else 0.0
 
 
+def activate(s, active, tables):
+    """Say whether the step takes segment `s`, to its loops and to averages."""
+    reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] = active
+    if integers(tables, MEMBERS)[s, MEMBER_GROUP] >= 0:
+        reals(tables, ATTRIBUTES)[s, ATTRIBUTE_MOVED] = active
+
+
 def fold_segment(s, measured, tables):
     """Sum of squares of one segment, and whether it is active; return whether its gradient is finite."""
     segments, partials = integers(tables, SEGMENTS), reals(tables, PARTIALS)
@@ -145,10 +153,10 @@ def fold_segment(s, measured, tables):
         total += square
     if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
         attributes[s, ATTRIBUTE_PRESENT] = 1.0
-    coefficients[s, COEFFICIENT_ACTIVE] = 0.0
+    activate(s, 0.0, tables)
     if is_moved(s, tables):
         group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
-        coefficients[s, COEFFICIENT_ACTIVE] = attributes[s, ATTRIBUTE_PRESENT]
+        activate(s, attributes[s, ATTRIBUTE_PRESENT], tables)
         coefficients[s, COEFFICIENT_RESCALE] = reals(tables, GROUPS)[group, GROUP_RESCALE]
     return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
@@ -191,7 +199,7 @@ def fold_sums(thread, threads, tables):
         return True
     # Nothing was taken, so there is nothing to report.
     for s in range(thread, none, threads):
-        coefficients[s, COEFFICIENT_ACTIVE] = 0.0
+        activate(s, 0.0, tables)
     if thread == 0:
         counters[0, MEASURED] = 0
         counters[0, SKIPPED] += 1

@@ -72,8 +72,9 @@ REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 = range(3)
     ATTRIBUTE_TRAINABLE,
     ATTRIBUTE_PRESENT,  # its gradient has been written
     ATTRIBUTE_AVERAGE,
+    ATTRIBUTE_MOVED,  # 1 if the last step of its optimizer took it, 0 if not; -1 before any step
     ATTRIBUTE_COLUMNS,
-) = range(9)
+) = range(10)
 
 # int64, owned by the optimizer: one segment.
 (

@@ -176,6 +176,57 @@ def test_frozen_absent_and_excluded_parameters_are_left_out():
     assert updates(average) == {"w": 2, "b": 1, "empty": 2, "one": 1}
 
 
+@pytest.mark.parametrize("set_to_zero", [True, False])
+def test_gradients_may_be_cleared_before(set_to_zero):
+    """The last step decides, and not what became of the gradients since."""
+    params = buffer(b=nb.ParamAttr(trainable=False))
+    opt = nb.optimizer.SGD(0.1, parameters=params)
+    average = nb.ModelAverage(0.5, params)
+    opt.step({"w": np.ones((3, 5)), "b": np.ones(7)})
+    params.clear_grad(set_to_zero)
+    params.freeze("w")
+    params.unfreeze("b")
+    average.step()
+    assert updates(average) == {"w": 1, "b": 0, "empty": 0, "one": 0}
+    opt.step({"b": np.ones(7)})
+    params["w"].grad = np.ones((3, 5))
+    average.step()
+    assert updates(average) == {"w": 1, "b": 1, "empty": 0, "one": 0}
+
+
+def test_a_refused_step_is_not_averaged():
+    params = buffer()
+    opt = nb.optimizer.SGD(0.1, parameters=params, nonfinite="skip")
+    average = nb.ModelAverage(0.5, params)
+    for value, count in ((1.0, 1), (np.nan, 1), (1.0, 2)):
+        opt.step({"b": np.full(7, value)})
+        average.step()
+        assert updates(average)["b"] == count
+
+
+def test_each_optimizer_speaks_for_its_parameters():
+    params = buffer()
+    one, two = nb.optimizer.SGD(0.1, params["w"]), nb.optimizer.SGD(0.1, params["b"])
+    average = nb.ModelAverage(0.5, params)
+    one.step({"w": np.ones((3, 5))})
+    two.step({"b": None})
+    average.step()
+    assert updates(average) == {"w": 1, "b": 0, "empty": 1, "one": 1}
+    two.minimize(no_grad_set=["b"])
+    one.step({"w": None})
+    average.step()
+    assert updates(average) == {"w": 1, "b": 0, "empty": 2, "one": 2}
+
+
+def test_g_and_v_are_told_apart():
+    params = normed_buffer()
+    params["w"].weight_g.trainable = False
+    average = nb.ModelAverage(0.5, params)
+    nb.optimizer.SGD(0.1, parameters=params).step({"w": np.ones((3, 5))})
+    average.step()
+    assert updates(average) == {"w_g": 0, "w_v": 1, "b": 0}
+
+
 def test_a_zero_gradient_and_a_rate_of_zero_count():
     params = buffer()
     opt = nb.optimizer.SGD(0.0, parameters=params)
