@@ -77,6 +77,24 @@ class Memory(Protocol):
     def overlaps(self, one: Array, other: Array) -> bool:
         """Whether two arrays may share elements."""
 
+    def interface(self, array: Array) -> dict[str, Any]:
+        """Return the ``__cuda_array_interface__`` of an array in C order."""
+
+    def capsule(
+        self,
+        array: Array,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """Return a DLPack capsule; the arguments are those of ``__dlpack__``."""
+
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        """Kind and number of the device, as DLPack counts them."""
+
 
 class _Host:
     """The memory of the host; see `Memory`."""
@@ -115,6 +133,16 @@ class _Host:
 
     def overlaps(self, one: NDArray[Any], other: NDArray[Any]) -> bool:
         return np.may_share_memory(one, other)
+
+    def interface(self, array: NDArray[Any]) -> dict[str, Any]:
+        raise AttributeError("arrays on the CPU have no __cuda_array_interface__")
+
+    def capsule(self, array: NDArray[Any], **options: Any) -> Any:
+        return array.__dlpack__(**options)
+
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        return 1, 0
 
 
 HOST: Memory = _Host()

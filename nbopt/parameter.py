@@ -332,11 +332,14 @@ class Parameter(Policy):
         return view
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self.value.__dlpack__(**options)
+        return self._memory.capsule(self.value, **options)
 
-    def __dlpack_device__(self) -> tuple[Any, Any]:
-        device: tuple[Any, Any] = self.value.__dlpack_device__()
-        return device
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._memory.dlpack_device
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self._memory.interface(self.value)  # an AttributeError on the CPU
 
     # --- gradients
 

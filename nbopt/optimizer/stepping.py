@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,6 +16,7 @@ from nbopt.parameter import Parameter
 
 if TYPE_CHECKING:
     from nbopt.kernels.cpu.jit import JitState
+    from nbopt.kernels.cpu.run import BoundStep
 
 __all__ = ["Stepping"]
 
@@ -96,7 +97,7 @@ class Stepping(Report):
         from nbopt.kernels.cpu.jit import JitState, jit_step
 
         rates = self._tables.memory.array_of(self._tables.rates)
-        return jit_step, JitState(rates, self._tables.program.call())
+        return jit_step, JitState(rates, cast("BoundStep", self._tables.program).call())
 
     def step(self, grads: Mapping[str, ArrayLike | None] | ArrayLike | None = None) -> None:
         """Take one step.

@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from nbopt.optimizer.groups import decay_columns
 
 if TYPE_CHECKING:
     from nbopt.kernels.cpu.run import BoundStep
+    from nbopt.kernels.cuda.memory import CudaMemory
     from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
 __all__ = ["Tables", "clip_rows"]
@@ -138,7 +139,7 @@ class Tables:
             return BoundStep(*given)
         from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
-        return CudaStep(*given, self.memory)
+        return CudaStep(*given, cast("CudaMemory", self.memory))
 
 
 def clip_rows(

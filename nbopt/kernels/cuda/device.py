@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
 
-__all__ = ["describe", "import_cuda", "is_simulated", "what_is_missing"]
+__all__ = ["describe", "has_driver", "import_cuda", "is_simulated", "small_grids", "what_is_missing"]
 
 INSTALL = 'pip install "nbopt[cuda]"'
 
@@ -106,6 +109,14 @@ def has_driver() -> bool:
             continue
         return True
     return False
+
+
+@contextmanager
+def small_grids() -> Iterator[None]:
+    """Let kernels of few threads be launched without the warning of numba-cuda, whose class has moved."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
+        yield
 
 
 def describe(number: int = 0) -> str:

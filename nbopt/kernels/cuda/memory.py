@@ -7,16 +7,22 @@ once.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbopt.kernels.cuda.device import import_cuda, is_simulated
+from nbopt.kernels.cuda import dlpack
+from nbopt.kernels.cuda.device import import_cuda, is_simulated, small_grids
 
 __all__ = ["CudaMemory", "Mirror", "Row", "address"]
 
 Array = Any  # one of numba.cuda
+
+_DEFAULT = 1  # the handle of the default stream
+_THREADS = 32
+_RUNS = 8  # of neighbours that are sent one by one
 
 
 class CudaMemory:
@@ -33,7 +39,7 @@ class CudaMemory:
     context : context manager
         Makes the device the current one; kernels are launched inside.
     stream : numba.cuda stream
-        Where every copy goes, and every launch is to go.
+        Where every copy goes, and every launch is to go; at first the default one of the driver.
     """
 
     is_host = False
@@ -45,6 +51,33 @@ class CudaMemory:
         self.context = cuda.gpus[number]
         with self.context:
             self.stream = cuda.legacy_default_stream()
+
+    @property
+    def handle(self) -> int:
+        """The stream as other libraries know it; 1 is the default one."""
+        return _DEFAULT if is_simulated() else int(self.stream)
+
+    def use(self, handle: int) -> None:
+        """Go on in another stream, after what is in the present one."""
+        if handle == self.handle:
+            return
+        with self.context:
+            stream = import_cuda().external_stream(handle)
+            self._order(self.stream, stream)
+            self.stream = stream
+
+    def lend(self, handle: int | None) -> None:
+        """Let another stream wait for this one, as ``__dlpack__`` is asked to; -1 is none."""
+        handle = _DEFAULT if not handle else int(handle)
+        if handle not in (-1, self.handle) and not is_simulated():
+            with self.context:
+                self._order(self.stream, import_cuda().external_stream(handle))
+
+    def _order(self, first: Any, then: Any) -> None:
+        """Let one stream wait for what is in another now."""
+        event = import_cuda().event(timing=False)
+        event.record(first)
+        event.wait(then)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return zeros; the driver aligns to 256 bytes."""
@@ -104,16 +137,70 @@ class CudaMemory:
         with self.context:
             device_memset(array, 0, array.nbytes, stream=self.stream)
 
+    def fill(self, table: Array, start: int, step: int, count: int, bits: int) -> None:
+        """Write one number of eight bytes to places at equal distances."""
+        with self.context, small_grids():
+            launch = _filler()[-(-count // _THREADS), _THREADS, self.stream]
+            launch(table.view(np.int64), start, step, count, bits)
+
     def borrow(self, value: Any) -> Array | None:
-        """Return an array of a CUDA device, with its elements in C order, as numba.cuda knows it."""
+        """Return an array of a CUDA device as numba.cuda knows it, or, not in C order, as one of the host.
+
+        What its owner has put into a stream for it is waited for in this stream.
+        """
         if getattr(value, "__cuda_ndarray__", False):
             array = value
-        elif is_simulated() or getattr(value, "__cuda_array_interface__", None) is None:
+        elif is_simulated():
             return None
         else:
+            published = getattr(value, "__cuda_array_interface__", None)
+            if published is None:
+                return None
             with self.context:
-                array = import_cuda().as_cuda_array(value)
+                array = import_cuda().as_cuda_array(value, sync=False)
+                if hasattr(value, "__dlpack__"):
+                    value.__dlpack__(stream=self.handle)  # for the order that it makes
+                elif published.get("stream") not in (None, self.handle):
+                    self._order(array.stream, self.stream)
         return array if array.is_c_contiguous() else self.read(array)
+
+    def interface(self, array: Array) -> dict[str, Any]:
+        """Return the ``__cuda_array_interface__`` of an array in C order, version 3."""
+        return {
+            "shape": tuple(array.shape),
+            "strides": None,
+            "typestr": array.dtype.str,
+            "data": (address(array), False),
+            "stream": self.handle,
+            "version": 3,
+        }
+
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        """Kind and number of the device; the simulator's arrays lie on the host."""
+        return (dlpack.CPU, 0) if is_simulated() else (dlpack.CUDA, self.number)
+
+    def capsule(
+        self,
+        array: Array,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """Return a DLPack capsule of an array in C order; the arguments are those of ``__dlpack__``."""
+        if dl_device is not None and tuple(dl_device) != self.dlpack_device:
+            if tuple(dl_device) != (dlpack.CPU, 0) or copy is False:
+                raise BufferError(f"an array on {self.device} cannot be given elsewhere without a copy")
+            return self.read(array).__dlpack__()
+        if copy:
+            original, array = array, self.zeros(tuple(array.shape), array.dtype)
+            self.write(array, original)
+        self.lend(stream)
+        return dlpack.capsule(
+            address(array), self.dlpack_device, tuple(array.shape), array.dtype.itemsize, array
+        )
 
     def overlaps(self, one: Array, other: Array) -> bool:
         """Whether two arrays may share elements; one of the host shares none with the device."""
@@ -121,6 +208,19 @@ class CudaMemory:
             return False
         first, second = address(one), address(other)
         return bool(first < second + other.nbytes and second < first + one.nbytes)
+
+
+@functools.cache
+def _filler() -> Any:
+    """A kernel that writes one number to many places."""
+    cuda = import_cuda()
+
+    def fill(table, start, step, count, value):  # type: ignore[no-untyped-def]
+        i = cuda.grid(1)
+        if i < count:
+            table[start + i * step] = value
+
+    return cuda.jit(fill)
 
 
 def address(array: Array) -> int:
@@ -190,7 +290,12 @@ class Mirror:
         """Send elements, a run of neighbours at a time."""
         if not places.size:
             return
-        for run in np.split(places, np.flatnonzero(np.diff(places) != 1) + 1):
+        steps = np.diff(places)
+        bits = self._bits[places]
+        if places.size > _RUNS and (steps == steps[0]).all() and (bits == bits[0]).all():
+            self._memory.fill(self._target, int(places[0]), int(steps[0]), places.size, int(bits[0]))
+            return
+        for run in np.split(places, np.flatnonzero(steps != 1) + 1):
             begin, end = int(run[0]), int(run[-1]) + 1
             self._memory.write(self._target[begin:end], self._flat[begin:end])
 
