@@ -13,7 +13,7 @@ from nbopt.buffer import ParameterBuffer
 from nbopt.errors import ParameterError
 from nbopt.optimizer.groups import Check
 from nbopt.optimizer.lr.base import LRScheduler
-from nbopt.optimizer.lr.warmup import INNER
+from nbopt.optimizer.lr.linear import INNER
 
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer

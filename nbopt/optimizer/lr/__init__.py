@@ -18,8 +18,8 @@ from nbopt.optimizer.lr.decay import (
     StepDecay,
 )
 from nbopt.optimizer.lr.functions import LambdaDecay, MultiplicativeDecay
+from nbopt.optimizer.lr.linear import LinearLR, LinearWarmup
 from nbopt.optimizer.lr.plateau import ReduceOnPlateau
-from nbopt.optimizer.lr.warmup import LinearLR, LinearWarmup
 
 __all__ = [
     "CosineAnnealingDecay",
