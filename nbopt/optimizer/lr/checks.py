@@ -12,7 +12,7 @@ import numpy as np
 from nbopt._validation import as_integer, as_number, nearest
 from nbopt.errors import HyperparameterError
 
-__all__ = ["as_choice", "as_epoch", "as_function", "as_increasing", "as_metric", "as_rate"]
+__all__ = ["as_choice", "as_epoch", "as_function", "as_increasing", "as_list", "as_metric", "as_rate"]
 
 
 def as_rate(value: Any, name: str) -> float:
@@ -23,7 +23,7 @@ def as_rate(value: Any, name: str) -> float:
 
 
 def as_epoch(value: Any, name: str, low: int = 0) -> int:
-    """A step number; floats hold what is made of it."""
+    """A step number that fits an int64."""
     if type(value) is int and low <= value < 2**63:  # as of most steps
         return value
     epoch = as_integer(value, name, low=low)
@@ -50,11 +50,17 @@ def as_choice(value: Any, name: str, legal: Iterable[str]) -> str:
     return value
 
 
+def as_list(values: Any, name: str, items: str) -> list[Any]:
+    """Several values in an order."""
+    if isinstance(values, (str, bytes, set, frozenset, dict)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of {items}, got {type(values).__name__} {values!r}")
+    return list(values)
+
+
 def as_increasing(values: Any, name: str) -> tuple[int, ...]:
     """Step numbers, each larger than the one before."""
-    if isinstance(values, (str, bytes, set, frozenset, dict)) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of integers, got {type(values).__name__} {values!r}")
-    numbers = tuple(as_epoch(value, f"{name}[{i}]") for i, value in enumerate(values))
+    items = as_list(values, name, "integers")
+    numbers = tuple(as_epoch(value, f"{name}[{i}]") for i, value in enumerate(items))
     if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise HyperparameterError(f"{name} must increase from each to the next, got {list(numbers)}")
     return numbers

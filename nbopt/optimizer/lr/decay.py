@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from nbopt._validation import as_flag, as_integer, as_number
 from nbopt.errors import HyperparameterError
 from nbopt.optimizer.lr.base import LRScheduler
-from nbopt.optimizer.lr.checks import as_increasing, as_rate
+from nbopt.optimizer.lr.checks import as_increasing, as_list, as_rate
 from nbopt.optimizer.lr.curves import line
 
 __all__ = [
@@ -113,9 +113,8 @@ class PiecewiseDecay(LRScheduler):
         verbose: bool = False,
     ):
         self.boundaries = as_increasing(boundaries, "PiecewiseDecay boundaries")
-        if isinstance(values, (str, bytes, set, frozenset, dict)) or not isinstance(values, Iterable):
-            raise TypeError(f"PiecewiseDecay values must be a list of numbers, got {values!r}")
-        self.values = tuple(as_rate(v, f"PiecewiseDecay values[{i}]") for i, v in enumerate(values))
+        rates = as_list(values, "PiecewiseDecay values", "numbers")
+        self.values = tuple(as_rate(v, f"PiecewiseDecay values[{i}]") for i, v in enumerate(rates))
         if not self.boundaries or len(self.values) != len(self.boundaries) + 1:
             raise HyperparameterError(
                 "PiecewiseDecay needs one of boundaries at least, and one more of values, "
