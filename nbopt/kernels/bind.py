@@ -241,8 +241,8 @@ def storage_literals(code: types.CodeType, dtype: np.dtype[Any]) -> types.CodeTy
 def adaptors(rule: Rule) -> dict[str, Function]:
     """Return what connects a rule, whatever its accumulators and hyper-parameters, to the loops.
 
-    Numba unpacks no tuple into the arguments of an inlined function, so the four connections are written
-    out for the rule: where its accumulators are, what it reads, one element, and its scalars.
+    Numba unpacks no tuple into the arguments of an inlined function, so these functions are written out for
+    the rule: where its accumulators are, or four of each on a GPU, what it reads, one element, its scalars.
     """
     kept = range(len(rule.accumulators))
     rows = [f"held[{a}][begin:end]" for a in kept]

@@ -1,4 +1,4 @@
-"""The CPU backend: compiles a step for one rule, dtype and kind of threads, and runs it."""
+"""The CPU backend: compiles a step for one rule, dtype and kind of threads."""
 
 from __future__ import annotations
 
