@@ -63,15 +63,14 @@ def shuffled_barrier():
 
 
 def shared_sum(x):
-    """Sum over the threads of a block of one warp."""
-    sums, lane, half = cuda.shared.array(WARP, float64), cuda.threadIdx.x, WARP // 2
+    """Sum over the threads of a block of one warp, in the first one, which adds for all: waiting is slow."""
+    sums, half = cuda.shared.array(WARP, float64), WARP // 2
     cuda.syncthreads()
-    sums[lane] = x
+    sums[cuda.threadIdx.x] = x
     cuda.syncthreads()
-    while half > 0:
-        if lane < half:
-            sums[lane] += sums[lane + half]
-        cuda.syncthreads()
+    while cuda.threadIdx.x == 0 and half > 0:
+        for i in range(half):
+            sums[i] += sums[i + half]
         half //= 2
     return sums[0]
 
