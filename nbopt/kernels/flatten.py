@@ -27,6 +27,7 @@ from nbopt.kernels.syntax import (
     ended,
     folded,
     is_atom,
+    is_single,
     load,
     names_in,
     names_of,
@@ -271,7 +272,15 @@ class _Statement(ast.NodeTransformer):
 
     def visit_For(self, node: ast.For) -> Any:
         assert not node.orelse, "the else of a loop is not flattened"
-        node.iter, node.target = self.visit(node.iter), self.visit(node.target)
+        node.iter = self.visit(node.iter)
+        if isinstance(node.target, ast.Name) and is_single(node):
+            # One turn needs no loop, and its number is known.
+            name, number = self._names[node.target.id], node.iter.args[0]  # type: ignore[attr-defined]
+            self._names[node.target.id] = number
+            flat = [ast.Assign([store(name)], number), *self._block(node.body)]
+            self._names[node.target.id] = name
+            return flat
+        node.target = self.visit(node.target)
         if isinstance(node.iter, ast.Call) and "prange" in ast.unparse(node.iter.func):
             node.body = self._flattener.scope(self._function, node.body, self._names)
         else:

@@ -164,10 +164,11 @@ def fold_segment(s, measured, tables):
 def fold_shared(thread, threads, tables):
     """What a team folds together: the slices of each v, and long segments."""
     segments, coefficients = integers(tables, SEGMENTS), reals(tables, COEFFICIENTS)
-    for s in range(segments.shape[0]):
-        measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
-        if NORMED and measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
-            fold_slices(s, thread, threads, tables)
+    if NORMED:
+        for s in range(segments.shape[0]):
+            measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
+            if measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
+                fold_slices(s, thread, threads, tables)
     if TEAM:
         barrier()
         partials = reals(tables, PARTIALS)

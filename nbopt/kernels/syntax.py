@@ -15,6 +15,7 @@ __all__ = [
     "folded",
     "has_source",
     "is_atom",
+    "is_single",
     "load",
     "names_in",
     "names_of",
@@ -65,6 +66,17 @@ def is_atom(node: ast.expr) -> bool:
     return isinstance(node, (ast.Name, ast.Constant)) or (
         isinstance(node, ast.Tuple) and all(map(is_atom, node.elts))
     )
+
+
+def is_single(loop: ast.For) -> bool:
+    """Whether a loop takes one turn, over a range of constants, from the first statement to the last."""
+    call = loop.iter
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "range":
+        return False
+    bounds = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+    whole = len(bounds) == len(call.args) == 2 and bounds[1] == bounds[0] + 1  # type: ignore[operator]
+    inner = (node for statement in loop.body for node in ast.walk(statement))
+    return whole and not any(isinstance(node, (ast.Break, ast.Continue)) for node in inner)
 
 
 def folded(node: ast.expr, *operands: ast.expr) -> ast.expr:

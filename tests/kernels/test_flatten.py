@@ -110,6 +110,23 @@ def root_constants(x, y):
     return z
 
 
+def root_one_turn(x, y):
+    total = 0
+    for b in range(SIZE, SIZE + 1):
+        total += b * x
+        for i in range(b, b + 2):
+            total += i * y
+    for b in range(2, 3):
+        if y > 1:
+            break
+        total += b
+    for b in range(SIZE, SIZE):
+        total += 100 * b
+    for b in range(1, 2):
+        total += b
+    return total + b
+
+
 ROOTS = [value for name, value in list(globals().items()) if name.startswith("root_")]
 STAYS = {root_loop_return: {"found"}, root_operands: {"sign", "halve"}}
 
@@ -132,6 +149,12 @@ def test_the_flat_function_computes_the_same(root):
     for x in (-2.5, -1, 0, 0.5, 1, 3, 8):
         for y in (-3, 0, 1.5, 3, 7):
             assert function(x, y) == root(x, y)
+
+
+def test_one_turn_needs_no_loop():
+    function, _ = flat(root_one_turn)
+    loops = [i.opname for i in dis.get_instructions(function)].count("FOR_ITER")
+    assert loops == 3  # of five: not the first and the last
 
 
 def test_only_what_may_be_is_inlined():
