@@ -327,7 +327,7 @@ def clip_grad_norm_(
     order = as_number(norm_type, "norm_type", low=0.0, open_low=True, allow_inf=True)
     as_flag(error_if_nonfinite, "error_if_nonfinite")
     members = sorted(_parameters(params), key=lambda p: p.name)
-    grads = [p.grad for p in members]
+    grads = [p._current_grad() for p in members]
     mantissa, scale = _magnitude(grads) if order == 2.0 else _general_norm(grads, order)
     total = mantissa * scale
     if error_if_nonfinite and not math.isfinite(mantissa):
@@ -343,8 +343,8 @@ def clip_grad_norm_(
     _check_writable(members)
     if math.isinf(mantissa) and all(np.isfinite(grad).all() for grad in grads):
         raise HyperparameterError(f"the norm of order norm_type={order!r} exceeds float64; take a larger one")
-    for grad in grads:
-        grad[...] = _limited(grad, (mantissa, scale), limit)
+    for parameter, grad in zip(members, grads, strict=True):
+        parameter._memory.write(parameter.grad, _limited(grad, (mantissa, scale), limit))
     return float(total)
 
 
@@ -382,12 +382,12 @@ def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], 
     members = _parameters(params)
     _check_writable(members)
     for parameter in members:
-        parameter.grad[...] = _bounded(parameter.grad, -bound, bound)
+        parameter._memory.write(parameter.grad, _bounded(parameter._current_grad(), -bound, bound))
 
 
 def _check_writable(members: Iterable[Parameter]) -> None:
     for parameter in members:
-        if not parameter.grad.flags.writeable:
+        if parameter._parent is not None:
             raise ParameterError(f"the gradient of {parameter.name!r} is computed; clip that of its weight")
 
 

@@ -44,7 +44,7 @@ class ParameterCollection(Mapping[str, Parameter]):
     # --- all of the storage
 
     @property
-    def flat(self) -> Array:
+    def flat(self) -> NDArray[Any]:
         """View of what the model reads, 1-D; it contains padding, which is never read into a result.
 
         With weight norm that is w, which is not to be written here: write `trainable_flat`.
@@ -58,10 +58,11 @@ class ParameterCollection(Mapping[str, Parameter]):
         array([2., 3.])
         """
         storage = self._seal()
-        return storage.data[: storage.layout.effective_size]
+        view: NDArray[Any] = storage.data[: storage.layout.effective_size]
+        return view
 
     @property
-    def flat_grad(self) -> Array:
+    def flat_grad(self) -> NDArray[Any]:
         """View of the gradients of `flat`, at the same offsets.
 
         Examples
@@ -72,10 +73,11 @@ class ParameterCollection(Mapping[str, Parameter]):
         >>> params["w"].grad
         array([3., 4.])
         """
-        return self._seal().grad[:]
+        view: NDArray[Any] = self._seal().grad[:]
+        return view
 
     @property
-    def trainable_flat(self) -> Array:
+    def trainable_flat(self) -> NDArray[Any]:
         """View of what an optimizer moves, 1-D: with weight norm g and v in place of w.
 
         After writing to it by hand, call `recompose`.
@@ -89,7 +91,8 @@ class ParameterCollection(Mapping[str, Parameter]):
         array([0., 0.])
         """
         storage = self._seal()
-        return storage.data[storage.layout.trainable_start :]
+        view: NDArray[Any] = storage.data[storage.layout.trainable_start :]
+        return view
 
     @property
     def slices(self) -> dict[str, slice]:

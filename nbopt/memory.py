@@ -7,6 +7,7 @@ that is NumPy and costs nothing: reading an array returns the array itself.
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,6 +62,12 @@ class Memory(Protocol):
 
     def array_of(self, table: Any) -> Array:
         """Return the array of this memory that kernels take for a table."""
+
+    def host_of(self, table: Any) -> NDArray[Any]:
+        """Return a table as an array of the host, always the same, as it is after the steps so far."""
+
+    def use_stream(self, stream: Any) -> AbstractContextManager[None]:
+        """Put what is done inside a ``with`` into a stream of the device."""
 
     def read(self, array: Array) -> NDArray[Any]:
         """Return an array on the host, not to be written; a copy only where one is needed."""
@@ -118,6 +125,12 @@ class _Host:
     def array_of(self, table: Any) -> NDArray[Any]:
         array: NDArray[Any] = table
         return array
+
+    def host_of(self, table: Any) -> NDArray[Any]:
+        return self.array_of(table)
+
+    def use_stream(self, stream: Any) -> AbstractContextManager[None]:
+        raise DeviceError("a CUDA stream is of no use to a buffer with device='cpu'")
 
     def read(self, array: NDArray[Any]) -> NDArray[Any]:
         return array

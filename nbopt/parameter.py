@@ -220,11 +220,11 @@ class Parameter(Policy):
         return self._views
 
     @property
-    def value(self) -> Array:
-        """View of the value: a NumPy array, or one of numba.cuda. Assigning copies in, as `set_value` does.
+    def value(self) -> NDArray[Any]:
+        """View of the value, on CUDA an array of numba.cuda. Assigning copies in, as `set_value` does.
 
-        With weight norm the views of w, g and v are read-only; on CUDA, where nothing can hold you to it,
-        what is written to them is lost or wrong.
+        With weight norm the views of w, g and v are read-only; on CUDA nothing holds you to it, but what is
+        written to them is lost, or leaves w behind.
 
         Examples
         --------
@@ -235,7 +235,8 @@ class Parameter(Policy):
         >>> view
         array([3., 4.])
         """
-        return self._both()[0]
+        view: NDArray[Any] = self._both()[0]
+        return view
 
     @value.setter
     def value(self, array: Any) -> None:
@@ -344,7 +345,7 @@ class Parameter(Policy):
     # --- gradients
 
     @property
-    def grad(self) -> Array:
+    def grad(self) -> NDArray[Any]:
         """View of the gradient. Assigning copies in and makes it present; None makes it absent.
 
         With weight norm it is dL/dw. Those of `weight_g` and `weight_v` are computed when read; they are
@@ -359,9 +360,10 @@ class Parameter(Policy):
         >>> w.grad
         array([3., 5.])
         """
-        if self._parent is not None:
-            return self._memory.upload(self._computed_grad())
-        return self._both()[1]
+        view: NDArray[Any] = (
+            self._both()[1] if self._parent is None else self._memory.upload(self._computed_grad())
+        )
+        return view
 
     @grad.setter
     def grad(self, array: Any) -> None:

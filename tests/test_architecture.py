@@ -92,7 +92,17 @@ def test_kernels_know_nothing_of_the_rest(path):
 
 
 LOW_ROOMS = ["parameter", "buffer", "layout", "clip", "attr", "errors", "regularizer", "initializer", "norms"]
-LOW_ROOMS += ["weightnorm", "storage", "memory", "naming", "policy", "collection", "vectors", "summary", "_validation"]
+LOW_ROOMS += [
+    "weightnorm",
+    "storage",
+    "memory",
+    "naming",
+    "policy",
+    "collection",
+    "vectors",
+    "summary",
+    "_validation",
+]
 
 
 @pytest.mark.parametrize("path", [PACKAGE / f"{name}.py" for name in LOW_ROOMS], **ids)

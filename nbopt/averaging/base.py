@@ -60,6 +60,8 @@ class Average(ABC):
         self._storage = storage
         size = layout.size - layout.trainable_start
         self._sums = aligned_zeros(len(self._rows) * size, buffer.dtype).reshape(len(self._rows), size)
+        self._trainable = storage.data[layout.trainable_start :]
+        self._values = self._trainable if storage.memory.is_host else aligned_zeros(size, buffer.dtype)
         self._counts = np.zeros((len(layout.names), averages.COUNT_COLUMNS), np.int64)
         members = [storage.segment_of[part.name] for p in self._parameters for part in p._moved]
         self._counts[members, averages.COUNT_MEMBER] = 1
@@ -75,12 +77,18 @@ class Average(ABC):
         if name not in self._passes:
             from nbopt.kernels.cpu.averaging import bind_average
 
-            storage, layout = self._storage, self._storage.layout
-            attributes = storage.memory.array_of(storage.attributes)
-            tables = layout.segments, attributes, self._counts, self._weights
-            arrays = (storage.data[layout.trainable_start :], self._sums, *tables)
-            self._passes[name] = bind_average(name, self._buffer.dtype, arrays)
+            tables = self._storage.layout.segments, self._attributes(), self._counts, self._weights
+            self._passes[name] = bind_average(name, self._buffer.dtype, (self._values, self._sums, *tables))
+        memory = self._storage.memory
+        if not memory.is_host:  # the passes are code of the CPU: a copy comes there, and goes back if written
+            self._attributes()
+            np.copyto(self._values, memory.read(self._trainable))
         self._passes[name](*numbers)
+        if not memory.is_host and name == "write_averages":
+            memory.write(self._trainable, self._values)
+
+    def _attributes(self) -> NDArray[Any]:
+        return self._storage.memory.host_of(self._storage.attributes)
 
     def _take(self, name: str, *numbers: float) -> None:
         """Take the values of the parameters in, unless they are averages."""
@@ -147,7 +155,7 @@ class Average(ABC):
             parts = [self._buffer[names[s]] for s in np.flatnonzero(chosen)]
             wholes = list(dict.fromkeys(p._parent for p in parts if p._parent is not None))
             self._refuse_held([p._parent or p for p in parts])
-            self._backup = {p.name: self._storage.writable(p).copy() for p in (*parts, *wholes)}
+            self._backup = {p.name: self._read(p).copy() for p in (*parts, *wholes)}
             try:
                 counts[:, averages.COUNT_PLAN] = np.where(chosen, averages.PLAN_WRITE, averages.PLAN_LEAVE)
                 self._sweep("write_averages")
@@ -157,6 +165,9 @@ class Average(ABC):
                 self._put_back()
                 raise
             return Applied(self, self._backup, bool(need_restore))
+
+    def _read(self, parameter: Parameter) -> NDArray[Any]:
+        return self._storage.memory.read(self._storage.writable(parameter))
 
     def _refuse_held(self, wholes: Iterable[Parameter]) -> None:
         """Two averages in place of one parameter could be restored in the wrong order."""
@@ -205,7 +216,7 @@ class Average(ABC):
     def _put_back(self) -> None:
         assert self._backup is not None
         for name, values in self._backup.items():
-            np.copyto(self._storage.writable(self._buffer[name]), values)
+            self._storage.memory.write(self._storage.writable(self._buffer[name]), values)
         self._backup = None
 
     @property

@@ -131,21 +131,23 @@ class _Parameters(Restorable):
         return problems
 
     def fill(self, stored: Stored) -> None:
+        memory = self._buffer._memory
         for name, array in self.arrays.items():
             stored.read(name, array)
+            if not memory.is_host and self._buffer.is_sealed:  # then it is a copy
+                memory.write(self._buffer._seal().writable(self._buffer[name]), array)
         self._buffer.recompose()
         if self._buffer.is_sealed:
-            self._buffer.flat_grad[...] = 0.0
+            memory.clear(self._buffer.flat_grad)
         absent = set(stored.section.absent)
         for name, parameter in self._buffer.items():
             parameter._set_columns(t.ATTRIBUTE_PRESENT, 0.0 if name in absent else 1.0)
 
 
 def _memory(part: Parameter) -> NDArray[Any]:
-    """The array that holds a value, laid out or not."""
+    """The array that holds a value, laid out or not; of one on a GPU, a copy."""
     if part._buffer.is_sealed:
-        view: NDArray[Any] = part._buffer._seal().writable(part)
-        return view
+        return part._memory.read(part._buffer._seal().writable(part))
     assert part._initial is not None
     return part._initial
 
@@ -161,7 +163,7 @@ class _OptimizerState(Restorable):
         self.finite = bool(opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE)
 
     def _moment(self) -> tuple[int, int]:
-        counters = self._opt._tables.counters
+        counters = self._opt._tables.counters[:]
         if counters[t.BUSY]:
             raise ConcurrencyError(
                 f"another thread is stepping this {type(self._opt).__name__}; save and restore between steps"
@@ -181,8 +183,11 @@ class _OptimizerState(Restorable):
         return _differences(self, stored) + found
 
     def fill(self, stored: Stored) -> None:
+        views = state.views(self._opt)
         for name, array in self.arrays.items():
             stored.read(name, array)
+            if name in views:
+                self._opt._tables.memory.write(views[name], array)
         self._take()
 
 

@@ -56,7 +56,13 @@ def minimize(
     finally:
         for part, value in zip(still, before, strict=True):
             part._row[t.ATTRIBUTE_TRAINABLE] = value
-    took_part = [p for p in own if p.trainable and p.has_grad and not moving.isdisjoint(p._moved)]
+    storage = opt._buffer._seal()
+    present = storage.attributes[:, t.ATTRIBUTE_PRESENT]
+    took_part = [
+        p
+        for p in own
+        if p.trainable and present[storage.segment_of[p._moved[-1].name]] and not moving.isdisjoint(p._moved)
+    ]
     return [], [(p, p.grad) for p in took_part]
 
 

@@ -17,7 +17,7 @@ from nbopt.optimizer import schedule
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["examine", "get", "live", "pack", "put", "refill", "unpack"]
+__all__ = ["examine", "get", "live", "pack", "put", "refill", "unpack", "views"]
 
 _COUNTERS = {
     "step_count": t.STEPS,
@@ -57,6 +57,13 @@ def live(opt: Optimizer) -> dict[str, Any]:
     for key, counter in _COUNTERS.items():
         result[key] = int(counters[counter])
     return result | schedule.get(opt)
+
+
+def views(opt: Optimizer) -> dict[str, Array]:
+    """Return the accumulators by name, where `live` returns copies: on a GPU."""
+    if opt._tables.memory.is_host:
+        return {}
+    return {key: view for key, (_, view) in _entries(opt).items() if view is not None}
 
 
 def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:

@@ -73,12 +73,10 @@ _NO_DRIVER = (
 
 def _missing_of(cuda: Any, number: int) -> str:
     """Go on where the package is installed."""
-    from numba.cuda.cudadrv import driver
-
     if not has_driver():
         return _NO_DRIVER
     try:
-        found = driver.driver.is_available
+        found = _driver_of().is_available
     except ImportError as error:  # how numba-cuda says that the driver cannot be loaded
         return f"the NVIDIA driver cannot be used ({_line(error)})"
     if not found:
@@ -91,6 +89,12 @@ def _missing_of(cuda: Any, number: int) -> str:
         have = "one GPU, cuda:0" if count == 1 else f"{count} GPUs, cuda:0 to cuda:{count - 1}"
         return f"this machine has {have}"
     return ""
+
+
+def _driver_of() -> Any:
+    from numba.cuda.cudadrv import driver
+
+    return driver.driver
 
 
 def _line(said: object) -> str:

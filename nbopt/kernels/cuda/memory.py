@@ -8,19 +8,24 @@ once.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nbopt.errors import DeviceError
 from nbopt.kernels.cuda import dlpack
 from nbopt.kernels.cuda.device import import_cuda, is_simulated, small_grids
+from nbopt.kernels.cuda.stream import DEFAULT, handle_of, is_capturing, stream_of
 
 __all__ = ["CudaMemory", "Mirror", "Row", "address"]
 
 Array = Any  # one of numba.cuda
 
-_DEFAULT = 1  # the handle of the default stream
+cuda = import_cuda()  # by a global name: the simulator puts its own in place of it while a kernel runs
+
 _THREADS = 32
 _RUNS = 8  # of neighbours that are sent one by one
 
@@ -55,20 +60,34 @@ class CudaMemory:
     @property
     def handle(self) -> int:
         """The stream as other libraries know it; 1 is the default one."""
-        return _DEFAULT if is_simulated() else int(self.stream)
+        return DEFAULT if is_simulated() else int(self.stream)
 
-    def use(self, handle: int) -> None:
-        """Go on in another stream, after what is in the present one."""
+    @contextmanager
+    def use_stream(self, stream: Any) -> Iterator[None]:
+        """Go on in another stream for a while, in order after what is in the present one, and back.
+
+        No order can be made with a stream in which a graph is being captured: what is captured runs later.
+        """
+        before, handle = self.stream, handle_of(stream)
         if handle == self.handle:
+            yield
             return
         with self.context:
-            stream = import_cuda().external_stream(handle)
+            self._go_to(stream_of(handle), is_capturing(handle))
+        try:
+            yield
+        finally:
+            with self.context:
+                self._go_to(before, is_capturing(handle))
+
+    def _go_to(self, stream: Any, captured: bool) -> None:
+        if not captured:
             self._order(self.stream, stream)
-            self.stream = stream
+        self.stream = stream
 
     def lend(self, handle: int | None) -> None:
         """Let another stream wait for this one, as ``__dlpack__`` is asked to; -1 is none."""
-        handle = _DEFAULT if not handle else int(handle)
+        handle = DEFAULT if not handle else int(handle)
         if handle not in (-1, self.handle) and not is_simulated():
             with self.context:
                 self._order(self.stream, import_cuda().external_stream(handle))
@@ -105,6 +124,10 @@ class CudaMemory:
         """Return the device's half of a mirror."""
         return table.array
 
+    def host_of(self, table: Mirror) -> NDArray[Any]:
+        """Return the host's half of a mirror, brought up to date."""
+        return table.pull()
+
     def read(self, array: Array) -> NDArray[Any]:
         """Wait for the stream, and return a copy on the host; an array of the host as it is."""
         if isinstance(array, np.ndarray):
@@ -121,9 +144,17 @@ class CudaMemory:
         if not isinstance(values, np.ndarray) and self.overlaps(target, values):
             values = self.read(values)
         if isinstance(values, np.ndarray):
+            self._refuse_capture()
             values = np.ascontiguousarray(values).reshape(target.shape)
         with self.context:
             target.copy_to_device(values, stream=self.stream)
+
+    def _refuse_capture(self) -> None:
+        if is_capturing(self.handle):
+            raise DeviceError(
+                "while a CUDA graph is captured, nothing can be copied from the host: a replay would read "
+                "memory that is gone. Edit before the capture, or between replays"
+            )
 
     def clear(self, array: Array) -> None:
         """Fill an array with zeros."""
@@ -213,14 +244,13 @@ class CudaMemory:
 @functools.cache
 def _filler() -> Any:
     """A kernel that writes one number to many places."""
-    cuda = import_cuda()
+    return cuda.jit(_fill)
 
-    def fill(table, start, step, count, value):  # type: ignore[no-untyped-def]
-        i = cuda.grid(1)
-        if i < count:
-            table[start + i * step] = value
 
-    return cuda.jit(fill)
+def _fill(table, start, step, count, value):  # type: ignore[no-untyped-def]
+    i = cuda.grid(1)
+    if i < count:
+        table[start + i * step] = value
 
 
 def address(array: Array) -> int:
@@ -272,11 +302,16 @@ class Mirror:
 
     def __getitem__(self, key: Any) -> Any:
         if np.any(self._stepped[key]):
-            np.copyto(self._host, self._memory.read(self.array))
+            self.pull()
         found = self._host[key]
         if isinstance(found, np.ndarray):
             found.flags.writeable = False  # an edit of it would be lost
         return found
+
+    def pull(self) -> NDArray[Any]:
+        """Bring the host's half up to date, and return it."""
+        np.copyto(self._host, self._memory.read(self.array))
+        return self._host
 
     def __setitem__(self, key: Any, value: Any) -> None:
         places = np.unique(self._places[key])
