@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import nbopt as nb
+from nbopt.errors import CheckpointError
 
 START = b'{"__metadata__":{"nbopt":"1","sha256":"'
 ZEROS = b"0" * 64
@@ -81,3 +83,16 @@ def signed(body, data=b"", length=None):
 def joined(tree, data):
     """A file of this tree, with the digest that it must have."""
     return signed(json.dumps(tree, ensure_ascii=False, separators=(",", ":")), data)
+
+
+def refused(path):
+    """`load` and `restore` raise a `CheckpointError`, and `restore` changes nothing."""
+    params, note = nb.ParameterBuffer.from_arrays({"w": [5.0, 6.0], "b": 7.0}, dtype="float32"), Counter(1)
+    before = params.fingerprint()
+    with pytest.raises(CheckpointError) as caught:
+        nb.load(path)
+    with pytest.raises(CheckpointError):
+        nb.restore(path, params, note=note)
+    assert (params.fingerprint(), note.count, params["b"].has_grad) == (before, 1, True)
+    assert str(path) in str(caught.value)
+    return str(caught.value)

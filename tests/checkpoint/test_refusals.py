@@ -77,14 +77,14 @@ def test_an_optimizer_of_fewer_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("streamed", [False, True])
-def test_velocities_that_are_not_finite(streamed, bad, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("at", "streamed"), [(0, False), (-1, False), (0, True)])
+def test_velocities_that_are_not_finite(at, streamed, bad, tmp_path, monkeypatch):
     if streamed:
         monkeypatch.setattr(files, "SMALL", -1)
     params = nb.ParameterBuffer.from_arrays({"a": np.ones(300_000), "b": [1.0]})
     opt = momentum(params, nonfinite="propagate")
     grad = np.ones(300_000)
-    grad[-1] = bad
+    grad[at] = bad
     opt.step({"a": grad, "b": [bad]})
     nb.save(tmp_path / "a", params, opt, Counter())
     other = nb.ParameterBuffer.from_arrays({"a": np.ones(300_000), "b": [1.0]})
@@ -119,6 +119,29 @@ def test_all_or_nothing_where_an_object_refuses(tmp_path):
         nb.restore(tmp_path / "a", other, first, opt, second=second, third=third)
     assert picture(other, opt) == before
     assert (first.count, second.count, third.count) == (10, 20, 30)
+
+
+def test_an_object_that_hands_out_its_own_memory_is_taken_back_too(tmp_path):
+    class Live(Counter):
+        def state_dict(self):
+            return self.memory
+
+        def set_state_dict(self, state):
+            self.memory["history"][...] = state["history"]
+            self.memory["list"][:] = state["list"]
+
+    def live(value):
+        thing = Live()
+        thing.memory = {"history": np.full(3, value), "list": [value]}
+        return thing
+
+    nb.save(tmp_path / "a", live(1.0), second=Fussy(2))
+    first, second = live(5.0), Fussy(6)
+    second.refuses = True
+    with pytest.raises(CheckpointError, match="not today"):
+        nb.restore(tmp_path / "a", first, second=second)
+    assert first.memory["list"] == [5.0]
+    assert first.memory["history"].tolist() == [5.0, 5.0, 5.0]
 
 
 def test_what_is_not_in_the_file(tmp_path):

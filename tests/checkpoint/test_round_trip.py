@@ -283,6 +283,10 @@ def test_text_that_is_none(tmp_path):
         nb.save(tmp_path / "a", Counter("\ud800"))
     with pytest.raises(CheckpointError, match="no text: surrogates"):
         nb.save(tmp_path / "a", **{"\udfff": Counter()})
+    counter = Counter()
+    counter.state_dict = lambda: {"\ud800": np.zeros(1)}
+    with pytest.raises(CheckpointError, match="no text: surrogates"):
+        nb.save(tmp_path / "a", counter)
     assert not list(tmp_path.iterdir())
 
 
