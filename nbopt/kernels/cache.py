@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -18,21 +19,24 @@ class Cached:
     ----------
     function : function
         Its file must exist.
+    jit : callable
+        `numba.njit`, or that of another device.
     **options
-        Of `numba.njit`.
+        Of `jit`.
     """
 
-    def __init__(self, function: types.FunctionType, **options: Any):
+    def __init__(self, function: types.FunctionType, jit: Callable[..., Any] = numba.njit, **options: Any):
         if numba.config.DISABLE_JIT:
             raise RuntimeError("nbopt runs compiled code only: unset NUMBA_DISABLE_JIT")
         self.py_func = function
+        self._jit = jit
         self._options = options
         try:
-            self._dispatcher = numba.njit(cache=True, **options)(function)
+            self._dispatcher = jit(cache=True, **options)(function)
         except RuntimeError as error:
             if "cache" not in str(error):
                 raise
-            self._dispatcher = numba.njit(**options)(function)
+            self._dispatcher = jit(**options)(function)
             _warn_once("no directory for it can be written")
 
     def __call__(self, *args: Any) -> Any:
@@ -47,7 +51,7 @@ class Cached:
         try:
             self._dispatcher.compile(signature)
         except Exception as error:  # a damaged file can raise anything; a true error comes again
-            self._dispatcher = numba.njit(**self._options)(self.py_func)
+            self._dispatcher = self._jit(**self._options)(self.py_func)
             self._dispatcher.compile(signature)
             _warn_once(f"{type(error).__name__}: {error}")
         return self._dispatcher.overloads[signature]

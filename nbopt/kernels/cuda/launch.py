@@ -14,6 +14,7 @@ import numpy as np
 
 from nbopt.kernels import scalars
 from nbopt.kernels.bind import Binder, adaptors
+from nbopt.kernels.cache import Cached
 from nbopt.kernels.cuda import simulated, step, warp
 from nbopt.kernels.cuda.device import import_cuda, is_simulated
 from nbopt.kernels.rule import Rule
@@ -53,22 +54,26 @@ def bind_launches(rule: Rule, dtype: np.dtype[Any], normed: bool) -> dict[str, t
 
     # One binder each: a name that carries the fingerprint of one launch is not taken for another's.
     return {
-        launch.__name__: Binder(lift, replacements, dtype, "cuda", views=views).bind(launch)
+        launch.__name__: Binder(lift, replacements, dtype, "cuda, fma=False", views=views).bind(launch)
         for launch in launches
     }
 
 
 @functools.cache
-def compile_launches(rule: Rule, dtype: np.dtype[Any], normed: bool) -> tuple[Any, ...]:
-    """Return the kernels of a step in their order, compiled for the current device."""
-    kernels = []
-    for function in bind_launches(rule, dtype, normed).values():
-        kernel = import_cuda().jit(function)
-        if not is_simulated():
-            with roundings_as_written():
-                kernel.compile(SIGNATURE)
-        kernels.append(kernel)
-    return tuple(kernels)
+def compile_launches(rule: Rule, dtype: np.dtype[Any], normed: bool, number: int) -> tuple[Any, ...]:
+    """Return the kernels of a step in their order, compiled for device `number`, the current one, and loaded.
+
+    What was compiled is kept on disk by compute capability; nothing is compiled or loaded at a launch.
+    """
+    functions = bind_launches(rule, dtype, normed).values()
+    jit = import_cuda().jit
+    if is_simulated():
+        return tuple(map(jit, functions))
+    with roundings_as_written():
+        kernels = tuple(Cached(function, jit).compile(SIGNATURE) for function in functions)
+    for kernel in kernels:
+        kernel.bind()
+    return kernels
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class CudaMemory:
                 self._go_to(before, is_capturing(handle))
 
     def _go_to(self, stream: Any, captured: bool) -> None:
-        if not captured:
+        if not captured and not is_simulated():
             self._order(self.stream, stream)
         self.stream = stream
 
@@ -144,12 +144,13 @@ class CudaMemory:
         if not isinstance(values, np.ndarray) and self.overlaps(target, values):
             values = self.read(values)
         if isinstance(values, np.ndarray):
-            self._refuse_capture()
+            self.refuse_capture()
             values = np.ascontiguousarray(values).reshape(target.shape)
         with self.context:
             target.copy_to_device(values, stream=self.stream)
 
-    def _refuse_capture(self) -> None:
+    def refuse_capture(self) -> None:
+        """Refuse what cannot be a part of a CUDA graph."""
         if is_capturing(self.handle):
             raise DeviceError(
                 "while a CUDA graph is captured, nothing can be copied from the host: a replay would read "
@@ -314,6 +315,7 @@ class Mirror:
         return self._host
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        self._memory.refuse_capture()
         places = np.unique(self._places[key])
         before = self._bits[places]
         self._host[key] = value
