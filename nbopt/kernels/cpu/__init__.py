@@ -1,4 +1,4 @@
-"""The CPU backend: compiles a step for one rule, dtype and kind of threads."""
+"""The CPU backend: compiles steps, passes of averages and functions of arrays."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from nbopt.kernels import fold, normed, scalars, slices, trees
 from nbopt.kernels.bind import Binder, adaptors
 from nbopt.kernels.cache import Cached
-from nbopt.kernels.cpu import late, reduce, step, update
+from nbopt.kernels.cpu import average, late, reduce, step, update
 from nbopt.kernels.rule import Rule
 
-__all__ = ["compile_array", "compile_step"]
+__all__ = ["compile_array", "compile_average", "compile_step"]
 
 # Rewriting is for what the kernels do not hold, such as expressions of arrays, and takes a tenth of the time.
 _ROOT = {"error_model": "numpy", "nogil": True, "no_rewrites": True}
@@ -33,9 +33,9 @@ _CONTRACTED = frozenset(
         reduce.square_sum,
     }
 )
-_THREADED = frozenset({step.reduce_all, step.update_all, step.compose_all})
+_THREADED = frozenset({average.sweep, step.reduce_all, step.update_all, step.compose_all})
 # What a thread runs is not inlined either: Numba rewrites the body of a parallel loop.
-_OF_A_THREAD = frozenset({reduce.reduce_range, step.update_range, late.compose_range})
+_OF_A_THREAD = frozenset({average.sweep_range, reduce.reduce_range, step.update_range, late.compose_range})
 # Called, not inlined: a call costs nothing beside their work, and inlining compiles them at every level.
 _CALLED = frozenset(
     {
@@ -101,6 +101,12 @@ def compile_step(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool)
     binder = _binder(dtype, {**adaptors(rule), "NORMED": normed, "PARALLEL": parallel}, parallel)
     assert isinstance(step.step, types.FunctionType)
     return Cached(binder.bind(step.step), **_ROOT)
+
+
+@functools.cache
+def compile_average(template: types.FunctionType, dtype: np.dtype[Any], parallel: bool) -> Cached:
+    """Return one pass of `nbopt.kernels.cpu.average`, compiled as `compile_step` compiles a step."""
+    return Cached(_binder(dtype, {}, parallel).bind(template), **_ROOT)
 
 
 @functools.cache

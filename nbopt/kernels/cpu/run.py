@@ -18,7 +18,7 @@ from nbopt.kernels import tables as t
 from nbopt.kernels.cpu import compile_step
 from nbopt.kernels.rule import Rule
 
-__all__ = ["PARALLEL_FROM", "BoundStep", "compile_twin"]
+__all__ = ["PARALLEL_FROM", "BoundStep", "compile_twin", "entrance", "thread_count"]
 
 # Elements from which two threads beat one; below, starting them costs more than they save.
 PARALLEL_FROM = 60_000
@@ -26,8 +26,6 @@ PARALLEL_FROM = 60_000
 # The workqueue layer aborts the process when two threads enter it; which layer runs shows after one entry.
 _workqueue_lock = threading.Lock()
 _is_child = False
-
-
 _live: weakref.WeakSet[BoundStep] = weakref.WeakSet()
 
 
@@ -71,7 +69,7 @@ class BoundStep:
         _live.add(self)
 
     def _has_threads(self) -> bool:
-        return self._large and numba.get_num_threads() > 1 and not _is_child
+        return self._large and thread_count() > 1
 
     def entry(self) -> Callable[[], int]:
         """Compile, and return the step as a function without arguments; this object must outlive it."""
@@ -83,7 +81,7 @@ class BoundStep:
         def run() -> int:
             if not self._has_threads():
                 return int(self._twin(False).entry_point(address, 1))
-            with _entrance():
+            with entrance():
                 return int(self._twin(True).entry_point(address, numba.get_num_threads()))
 
         return run
@@ -142,7 +140,12 @@ def _layer() -> str:
         return "unknown"
 
 
-def _entrance() -> contextlib.AbstractContextManager[Any]:
+def thread_count() -> int:
+    """How many threads work on what is large; one in a child process, which has none of its parent's."""
+    return 1 if _is_child else numba.get_num_threads()
+
+
+def entrance() -> contextlib.AbstractContextManager[Any]:
     """What to hold while a parallel region runs."""
     return contextlib.nullcontext() if _layer() in _SAFE_LAYERS else _workqueue_lock
 
