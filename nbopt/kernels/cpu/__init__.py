@@ -19,7 +19,7 @@ from nbopt.kernels.rule import Rule
 __all__ = ["compile_array", "compile_average", "compile_step"]
 
 # Rewriting is for what the kernels do not hold, such as expressions of arrays, and takes a tenth of the time.
-_ROOT = {"error_model": "numpy", "nogil": True, "no_rewrites": True}
+_ROOT: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_rewrites": True}
 # What only the root calls needs no entry from Python.
 _INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Products of float32 are exact in float64, so contraction changes no bit of these sums (contract N3).

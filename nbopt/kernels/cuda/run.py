@@ -126,8 +126,7 @@ class QuickLaunch:
     """
 
     def __init__(self, kernel: Any, blocks: int, argument: int):
-        from cuda.bindings import driver as binding
-        from numba.cuda.cudadrv.driver import driver
+        from numba.cuda.cudadrv.driver import binding, driver
 
         function = kernel.library.get_cufunc().handle
         if isinstance(function, binding.CUkernel):
