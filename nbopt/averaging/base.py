@@ -75,7 +75,7 @@ class Average(ABC):
     def _sweep(self, name: str, *numbers: float) -> None:
         """Run one pass of the kernels."""
         if name not in self._passes:
-            from nbopt.kernels.cpu.averaging import bind_average
+            from nbopt.kernels.cpu.run import bind_average
 
             tables = self._storage.layout.segments, self._attributes(), self._counts, self._weights
             self._passes[name] = bind_average(name, self._buffer.dtype, (self._values, self._sums, *tables))

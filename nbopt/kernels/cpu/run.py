@@ -1,4 +1,4 @@
-"""Runs a compiled step: which twin, and what keeps threads out of each other's way."""
+"""Runs what is compiled: which twin, in how many threads, and what keeps these out of each other's way."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbopt.kernels import tables as t
-from nbopt.kernels.cpu import compile_step
+from nbopt.kernels.cpu import average, compile_average, compile_step
 from nbopt.kernels.rule import Rule
 
-__all__ = ["PARALLEL_FROM", "BoundStep", "compile_twin", "entrance", "thread_count"]
+__all__ = ["PARALLEL_FROM", "BoundStep", "bind_average", "compile_twin"]
 
 # Elements from which two threads beat one; below, starting them costs more than they save.
 PARALLEL_FROM = 60_000
+
+# What each pass of an average takes after the number of threads.
+_PASS_NUMBERS = {
+    "add_values": (numba.float64, numba.int64, numba.int64),
+    "decay_values": (numba.float64,),
+    "write_averages": (),
+}
 
 # The workqueue layer aborts the process when two threads enter it; which layer runs shows after one entry.
 _workqueue_lock = threading.Lock()
@@ -69,7 +76,7 @@ class BoundStep:
         _live.add(self)
 
     def _has_threads(self) -> bool:
-        return self._large and thread_count() > 1
+        return self._large and _thread_count() > 1
 
     def entry(self) -> Callable[[], int]:
         """Compile, and return the step as a function without arguments; this object must outlive it."""
@@ -81,7 +88,7 @@ class BoundStep:
         def run() -> int:
             if not self._has_threads():
                 return int(self._twin(False).entry_point(address, 1))
-            with entrance():
+            with _entrance():
                 return int(self._twin(True).entry_point(address, numba.get_num_threads()))
 
         return run
@@ -126,6 +133,38 @@ def compile_twin(rule: Rule, dtype: np.dtype[Any], normed: bool, parallel: bool)
     return compile_step(rule, dtype, normed, parallel).compile((numba.int64, numba.int64))
 
 
+def bind_average(name: str, dtype: np.dtype[Any], arrays: Sequence[NDArray[Any]]) -> Callable[..., None]:
+    """Return a pass as a function of its numbers; machine code is made when it is first called.
+
+    Parameters
+    ----------
+    name : str
+        ``add_values``, ``decay_values`` or ``write_averages``, of `nbopt.kernels.cpu.average`.
+    dtype : numpy.dtype
+        float32 or float64.
+    arrays : sequence of numpy.ndarray
+        What the pass takes after its numbers: the trainable part first.
+    """
+    signature = numba.int64, *_PASS_NUMBERS[name], *map(numba.typeof, arrays)
+    is_large = arrays[0].size >= PARALLEL_FROM
+
+    @functools.cache
+    def entry(parallel: bool) -> Callable[..., None]:
+        compiled = compile_average(getattr(average, name), dtype, parallel).compile(signature)
+        code: Callable[..., None] = compiled.entry_point
+        return code
+
+    def sweep(*numbers: float) -> None:
+        threads = _thread_count() if is_large else 1
+        if threads == 1:
+            entry(False)(1, *numbers, *arrays)
+        else:
+            with _entrance():
+                entry(True)(threads, *numbers, *arrays)
+
+    return sweep
+
+
 def _address(compiled: Any) -> int:
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
 
@@ -140,12 +179,12 @@ def _layer() -> str:
         return "unknown"
 
 
-def thread_count() -> int:
+def _thread_count() -> int:
     """How many threads work on what is large; one in a child process, which has none of its parent's."""
     return 1 if _is_child else numba.get_num_threads()
 
 
-def entrance() -> contextlib.AbstractContextManager[Any]:
+def _entrance() -> contextlib.AbstractContextManager[Any]:
     """What to hold while a parallel region runs."""
     return contextlib.nullcontext() if _layer() in _SAFE_LAYERS else _workqueue_lock
 
