@@ -8,9 +8,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
+from nbopt.averaging.base import Average
 from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint.files import Path
-from nbopt.checkpoint.objects import Item, as_items
+from nbopt.checkpoint.objects import as_items, as_weights
 from nbopt.checkpoint.restoring import fill, read
 from nbopt.checkpoint.writing import write
 from nbopt.errors import ParameterError
@@ -41,7 +42,7 @@ def save(path: Path, /, *objects: Any, **named: Any) -> None:
     CheckpointError
         If two entries would have the same key, or `path` is no regular file.
     ConcurrencyError
-        If another thread is stepping the optimizer.
+        If another thread is stepping the parameters or an optimizer.
 
     See Also
     --------
@@ -174,10 +175,10 @@ def export(path: Path, params: ParameterBuffer, names: str = "*", average: Any =
 
     Raises
     ------
-    OSError, CheckpointError
+    OSError, CheckpointError, ConcurrencyError
         As in `save`.
     ParameterError
-        If the pattern matches no parameter.
+        If the pattern matches no parameter, or `average` is one of another buffer.
 
     Examples
     --------
@@ -200,5 +201,10 @@ def export(path: Path, params: ParameterBuffer, names: str = "*", average: Any =
         raise ParameterError(f"pattern {names!r} matches no parameter; there are: {', '.join(params)}")
     if average is not None and not callable(getattr(average, "apply", None)):
         raise TypeError(f"average must have apply(), got {type(average).__name__}")
+    if isinstance(average, Average) and average._buffer is not params:
+        raise ParameterError(
+            f"this {type(average).__name__} averages parameters of another buffer; hand in that one, "
+            "or an average of this one"
+        )
     with nullcontext() if average is None else average.apply():
-        write(path, [Item(None, "weights", {p.name: p._current() for p in chosen})])
+        write(path, [as_weights(params, chosen)])

@@ -73,8 +73,10 @@ class Target:
         """Write an array as little-endian numbers in C order, and return the digest of these bytes."""
         whole = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         data, digest = as_bytes(whole), hashlib.sha256()
+        scratch = memoryview(bytearray(min(len(data), CHUNK)))
         for start in range(0, len(data), CHUNK):
-            piece = data[start : start + CHUNK]
+            piece = scratch[: min(len(data) - start, CHUNK)]
+            piece[:] = data[start : start + CHUNK]  # once, as another thread may be writing to it
             self.write(piece)
             digest.update(piece)
         return digest.hexdigest()

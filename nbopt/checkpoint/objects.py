@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,47 @@ from nbopt.checkpoint.stored import Stored
 from nbopt.checkpoint.values import plain
 from nbopt.errors import CheckpointError, ConcurrencyError
 from nbopt.kernels import tables as t
-from nbopt.optimizer import Optimizer, state
+from nbopt.optimizer import Optimizer, schedule, state
+from nbopt.optimizer.tables import Tables, tables_of
 from nbopt.parameter import Parameter
 
-__all__ = ["Item", "Restorable", "Stateful", "as_items"]
+__all__ = ["Item", "Restorable", "Stateful", "as_items", "as_weights"]
+
+
+class Steps:
+    """How many steps optimizers have taken; other threads take none while a checkpoint is made of them.
+
+    Parameters
+    ----------
+    what : str
+        How a message calls what they step.
+    tables : iterable of Tables
+        Of the optimizers.
+    """
+
+    def __init__(self, what: str, tables: Iterable[Tables]):
+        self._what = what
+        self._tables = list(tables)
+        self._before = self._count()
+
+    def _count(self) -> list[tuple[int, int]]:
+        found = []
+        for tables in self._tables:
+            counters = tables.counters[:]
+            if counters[t.BUSY]:
+                raise ConcurrencyError(
+                    f"another thread is stepping {self._what}; save and restore between steps"
+                )
+            found.append((int(counters[t.STEPS]), int(counters[t.SKIPPED])))
+        return found
+
+    def check(self) -> None:
+        """Raise if there was a step since."""
+        if self._count() != self._before:
+            raise ConcurrencyError(
+                f"another thread stepped {self._what} while it was saved; nothing was written. Save between "
+                "steps"
+            )
 
 
 class Item:
@@ -37,7 +74,10 @@ class Item:
         Parameters whose gradient is absent.
     """
 
-    def __init__(self, keyword: str | None, kind: str, remembered: Mapping[str, Any]):
+    def __init__(
+        self, keyword: str | None, kind: str, remembered: Mapping[str, Any], steps: Steps | None = None
+    ):
+        self._steps = steps
         self.keyword = keyword
         self.kind = kind
         self.arrays: dict[str, NDArray[Any]] = {}
@@ -62,7 +102,9 @@ class Item:
         )
 
     def check_unchanged(self) -> None:
-        """Raise if another thread has changed it since."""
+        """Raise if another thread has stepped it since."""
+        if self._steps is not None:
+            self._steps.check()
 
 
 class Restorable(Item, ABC):
@@ -70,11 +112,11 @@ class Restorable(Item, ABC):
 
     Attributes
     ----------
-    finite : bool
-        Whether its arrays may hold finite numbers alone.
+    finite : collection of str
+        The arrays that may hold finite numbers alone.
     """
 
-    finite = False
+    finite: Collection[str] = ()
 
     @abstractmethod
     def problems(self, stored: Stored) -> list[str]:
@@ -85,8 +127,8 @@ class Restorable(Item, ABC):
         """Take a section that fits."""
 
 
-def _differences(item: Item, stored: Stored) -> list[str]:
-    """Name what is missing, unexpected, or an array of another kind."""
+def _differences(item: Item, stored: Stored, free: Collection[str] = ()) -> list[str]:
+    """Name what is missing, unexpected, or an array of another kind; what is `free` may be of any."""
     found = {**stored.arrays, **stored.section.values}
     needed = {**item.arrays, **item.values}
     lists = {
@@ -95,7 +137,7 @@ def _differences(item: Item, stored: Stored) -> list[str]:
     }
     problems = [f"{word}: {', '.join(names)}" for word, names in lists.items() if names]
     for name in needed:
-        if name not in found:
+        if name not in found or name in free:
             continue
         array, tensor = item.arrays.get(name), stored.arrays.get(name)
         if array is None and tensor is not None:
@@ -113,8 +155,9 @@ class _Parameters(Restorable):
     """The values of a buffer; with weight norm v and g, from which w follows."""
 
     def __init__(self, keyword: str | None, buffer: ParameterBuffer):
+        steps = Steps("these parameters", tables_of(buffer))
         parts = [part for p in buffer.values() for part in p._moved]
-        super().__init__(keyword, "ParameterBuffer", {part.name: _memory(part) for part in parts})
+        super().__init__(keyword, "ParameterBuffer", {part.name: _memory(part) for part in parts}, steps)
         self.absent = [name for name, p in buffer.items() if not p.has_grad]
         self._buffer = buffer
 
@@ -158,37 +201,29 @@ class _OptimizerState(Restorable):
     def __init__(self, keyword: str | None, opt: Optimizer):
         opt.check()
         self._opt = opt
-        self._before = self._moment()
-        super().__init__(keyword, "Optimizer", state.live(opt))
-        self.finite = bool(opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE)
-
-    def _moment(self) -> tuple[int, int]:
-        counters = self._opt._tables.counters[:]
-        if counters[t.BUSY]:
-            raise ConcurrencyError(
-                f"another thread is stepping this {type(self._opt).__name__}; save and restore between steps"
-            )
-        return int(counters[t.STEPS]), int(counters[t.SKIPPED])
-
-    def check_unchanged(self) -> None:
-        if self._moment() != self._before:
-            raise ConcurrencyError(
-                f"another thread stepped this {type(self._opt).__name__} while it was saved; nothing was "
-                "written. Save between steps"
-            )
+        steps = Steps(f"this {type(opt).__name__}", [opt._tables])
+        super().__init__(keyword, "Optimizer", state.live(opt), steps)
+        self._scheduled = schedule.get(opt).keys()  # the schedule says itself what it takes
+        if opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE:
+            self.finite = self.arrays.keys() - self._scheduled
 
     def problems(self, stored: Stored) -> list[str]:
-        values = {name: value for name, value in stored.section.values.items() if name in self.values}
-        found, self._take = state.examine(self._opt, values, strict=False)
-        return _differences(self, stored) + found
+        legal = self.values.keys() | self._scheduled
+        self._found = {name: value for name, value in stored.section.values.items() if name in legal}
+        found, _ = state.examine(self._opt, self._found, strict=False)
+        return _differences(self, stored, self._scheduled) + found
 
     def fill(self, stored: Stored) -> None:
         views = state.views(self._opt)
         for name, array in self.arrays.items():
+            if name in self._scheduled:
+                continue
             stored.read(name, array)
             if name in views:
                 self._opt._tables.memory.write(views[name], array)
-        self._take()
+        arrays = {name: stored.new(name) for name in self._scheduled & stored.arrays.keys()}
+        _, take = state.examine(self._opt, {**self._found, **arrays}, strict=False)
+        take()
 
 
 class Stateful(Restorable):
@@ -216,6 +251,12 @@ class Stateful(Restorable):
         """Go back to before `fill`."""
         if self._before is not None:
             self._thing.set_state_dict(self._before)
+
+
+def as_weights(buffer: ParameterBuffer, parameters: Iterable[Parameter]) -> Item:
+    """Return the composed weights of some parameters of a buffer, to be saved alone."""
+    steps = Steps("these parameters", tables_of(buffer))
+    return Item(None, "weights", {p.name: p._current() for p in parameters}, steps)
 
 
 def as_items(objects: Iterable[Any], named: Mapping[str, Any], what: str) -> list[Restorable]:

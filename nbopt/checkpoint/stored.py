@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,11 @@ class Stored:
         self._source = source
         self._start = contents.start
 
-    def damages(self, finite: bool) -> list[str]:
-        """Read every array, keep none, and say which are damaged, or not `finite` where they must be."""
+    def damages(self, finite: Collection[str]) -> list[str]:
+        """Read every array, keep none, and say which are damaged, or of the `finite` ones not so."""
         problems = []
         for name, tensor in self.arrays.items():
-            found = Finiteness(tensor.dtype) if finite else None
+            found = Finiteness(tensor.dtype) if name in finite else None
             if self._source.read_array(self._start + tensor.start, tensor.nbytes, found) != self._digest(
                 name
             ):

@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from nbopt.kernels.cuda.memory import CudaMemory
     from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
-__all__ = ["Tables", "clip_rows"]
+__all__ = ["Tables", "clip_rows", "tables_of"]
 
 
 _live: weakref.WeakSet[Tables] = weakref.WeakSet()
+_listing = threading.RLock()  # around the set, which other threads may change; a signal handler may save
 
 
 def _free_in_child() -> None:
     """After a fork, the thread that was in a step is gone, and with it what it held."""
+    global _listing
+    _listing = threading.RLock()
     for tables in list(_live):
         if tables.memory.is_host:
             tables.counters[t.BUSY] = 0
@@ -69,6 +72,7 @@ class Tables:
         count = len(layout.names)
         derived, effective = layout.trainable_start, layout.effective_size
         self.rule = rule
+        self.storage = storage
         self.layout = layout
         self.memory: Memory = memory
         self.dtype = buffer.dtype
@@ -107,7 +111,8 @@ class Tables:
             memory.array_of(self.rates),
             memory.array_of(self.counters),
         )
-        _live.add(self)
+        with _listing:
+            _live.add(self)
 
     def write(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Bring the group and clip tables to what the groups say; refuse before anything is written."""
@@ -140,6 +145,15 @@ class Tables:
         from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
         return CudaStep(*given, cast("CudaMemory", self.memory))
+
+
+def tables_of(buffer: ParameterBuffer) -> list[Tables]:
+    """Return the tables of every optimizer over a buffer."""
+    if not buffer.is_sealed:
+        return []
+    storage = buffer._seal()
+    with _listing:
+        return [tables for tables in _live if tables.storage is storage]
 
 
 def clip_rows(

@@ -89,6 +89,8 @@ def test_export_refuses(tmp_path):
         nb.export(tmp_path / "a", {})
     with pytest.raises(TypeError, match=r"average must have apply\(\), got int"):
         nb.export(tmp_path / "a", params, average=3)
+    with pytest.raises(ParameterError, match="ModelAverage averages parameters of another buffer"):
+        nb.export(tmp_path / "a", params, average=nb.ModelAverage(0.5, model()))
     assert not list(tmp_path.iterdir())
     nb.export(tmp_path / "a", params)
     with pytest.raises(CheckpointError, match=r"nothing for ParameterBuffer\n.*has: weights"):

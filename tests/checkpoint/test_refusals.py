@@ -244,7 +244,12 @@ def test_not_while_another_thread_steps(call, tmp_path):
     assert (tmp_path / "a").read_bytes() == before
 
 
-def test_a_step_during_a_save_is_noticed(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "which"),
+    [(nb.save, slice(2)), (nb.save, slice(1)), (nb.save, slice(1, 2)), (nb.export, slice(1))],
+    ids=["save both", "save parameters", "save optimizer", "export"],
+)
+def test_a_step_during_a_save_is_noticed(call, which, tmp_path, monkeypatch):
     params, opt = saved(tmp_path / "a")
     before = (tmp_path / "a").read_bytes()
 
@@ -257,9 +262,24 @@ def test_a_step_during_a_save_is_noticed(tmp_path, monkeypatch):
     write_array = Target.write_array
     monkeypatch.setattr(Target, "write_array", write_and_step)
     with pytest.raises(ConcurrencyError, match="while it was saved; nothing was written"):
-        nb.save(tmp_path / "a", params, opt)
+        call(tmp_path / "a", *(params, opt)[which])
     assert (tmp_path / "a").read_bytes() == before
     assert leftovers(tmp_path) == []
+
+
+def test_the_digest_is_of_what_was_written(tmp_path, monkeypatch):
+    """Other code may write to a value meanwhile; the file is whole all the same."""
+    params, other = model(), model(seed=1)
+
+    def write_late(target, data):
+        write(target, data)
+        params["out.weight"].value[...] += 1.0
+
+    write = Target.write
+    monkeypatch.setattr(Target, "write", write_late)
+    nb.save(tmp_path / "a", params)
+    nb.restore(tmp_path / "a", other)
+    assert other["out.weight"].value[0, 0] < params["out.weight"].value[0, 0]
 
 
 @pytest.fixture
