@@ -221,10 +221,10 @@ def test_two_threads_step_one_model():
     thread = threading.Thread(target=many, args=(state, 100, outcomes[0]))
     thread.start()
     deadline = time.monotonic() + 60
-    while not outcomes[1, 2] and thread.is_alive() and time.monotonic() < deadline:
+    while not outcomes[:, 2].any() and thread.is_alive() and time.monotonic() < deadline:
         many(state, 1, outcomes[1])
     thread.join()
-    assert outcomes[1, 2] > 0  # met the other one
+    assert outcomes[:, 2].any()  # either met the other one
     assert outcomes[:, 1].sum() == 0
     taken = outcomes[:, 0].sum()
     assert opt.step_count == taken
