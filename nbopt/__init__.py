@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         clip_grad_value_,
     )
     from nbopt.errors import NboptError
+    from nbopt.info import show_config
     from nbopt.kernels.rule import rule
     from nbopt.norms import norm
     from nbopt.optimizer import Optimizer
@@ -55,6 +56,7 @@ __all__ = [
     "restore",
     "rule",
     "save",
+    "show_config",
     "testing",
     "weight_norm",
     "weight_norm_backward",
@@ -80,6 +82,7 @@ _HOMES = {
     "restore": "checkpoint",
     "rule": "kernels.rule",
     "save": "checkpoint",
+    "show_config": "info",
     "weight_norm": "weightnorm",
     "weight_norm_backward": "weightnorm",
 }

@@ -113,6 +113,24 @@ def demo(parser: argparse.ArgumentParser) -> Work:
 
 
 @_command
+def info(parser: argparse.ArgumentParser) -> Work:
+    """Say what nbopt found on this machine, and what would make it faster.
+
+    Versions of the packages that it stands on; the processor that steps are compiled for; the threads of a
+    large model; the GPUs that CUDA finds, or what is missing; where compiled steps are kept, and how many.
+    Below, advice with the line to type, if there is any. Nothing is compiled or changed. Show it with a
+    report of a bug.
+    """
+    parser.add_argument("--json", action="store_true", help="for programs: a JSON object")
+
+    def work(args: argparse.Namespace) -> int:
+        nb.show_config("json" if args.json else "text")
+        return 0
+
+    return work
+
+
+@_command
 def warmup(parser: argparse.ArgumentParser) -> Work:
     """Compile the kernels of optimizers ahead of time and keep them on disk.
 

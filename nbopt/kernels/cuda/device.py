@@ -13,7 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["describe", "has_driver", "import_cuda", "is_simulated", "small_grids", "what_is_missing"]
+__all__ = ["count", "describe", "has_driver", "import_cuda", "is_simulated", "small_grids", "what_is_missing"]
 
 INSTALL = 'pip install "nbopt[cuda]"'
 
@@ -121,6 +121,11 @@ def small_grids() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
         yield
+
+
+def count() -> int:
+    """Return how many devices there are, where one can be used."""
+    return 1 if is_simulated() else len(import_cuda().gpus)
 
 
 def describe(number: int = 0) -> str:
