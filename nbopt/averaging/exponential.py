@@ -7,7 +7,7 @@ from typing import Any
 
 from nbopt._validation import as_number
 from nbopt.averaging.base import Average, as_members
-from nbopt.errors import HyperparameterError, StateDictError
+from nbopt.errors import StateDictError
 
 __all__ = ["ExponentialMovingAverage"]
 
@@ -106,10 +106,7 @@ class ExponentialMovingAverage(Average):
         return {"ema_weight": float(self._weights[segment])}
 
     def _checked_number(self, name: str, value: Any, label: str) -> float:
-        try:
-            return as_number(value, label, low=0.0, high=1.0)
-        except HyperparameterError as error:
-            raise StateDictError(str(error)) from error
+        return as_number(value, label, low=0.0, high=1.0, error=StateDictError)
 
     def _set_numbers(self, segment: int, numbers: Mapping[str, Any]) -> None:
         self._weights[segment] = numbers["ema_weight"]

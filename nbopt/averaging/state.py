@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbopt.errors import NboptError, StateDictError
+from nbopt._state_dict import as_mapping, as_saved_array, misfits, refuse
+from nbopt.errors import NboptError
 from nbopt.kernels import averages
 from nbopt.kernels import tables as t
 
@@ -44,8 +45,7 @@ def get(average: Average) -> dict[str, Any]:
 
 def put(average: Average, saved: Mapping[str, Any], strict: bool) -> None:
     """Fill in a state dictionary, after checking all of it."""
-    if not isinstance(saved, Mapping):
-        raise TypeError(f"state_dict must be a dictionary, got {type(saved).__name__}")
+    as_mapping(saved)
     problems: list[str] = []
     arrays: list[tuple[NDArray[Any], NDArray[Any]]] = []
     numbers: dict[int, dict[str, Any]] = {}
@@ -59,37 +59,15 @@ def put(average: Average, saved: Mapping[str, Any], strict: bool) -> None:
                 continue
             try:
                 if name in views:
-                    arrays.append((views[name], _as_array(key, saved[key], views[name])))
+                    view = views[name]
+                    arrays.append((view, as_saved_array(saved[key], key, view.dtype, view.shape)))
                 else:
                     checked = average._checked_number(name, saved[key], key)
                     numbers.setdefault(s, {})[name] = checked
             except (NboptError, TypeError) as error:
                 problems.append(str(error))
-    if strict:
-        missing = [key for key in legal if key not in saved]
-        unexpected = [key for key in saved if key not in legal]
-        if missing:
-            problems.append(f"missing: {', '.join(missing)}")
-        if unexpected:
-            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
-    if problems:
-        raise StateDictError(
-            f"the state dictionary does not fit this {type(average).__name__}; nothing was changed:\n  "
-            + "\n  ".join(problems)
-        )
+    refuse(average, [*(misfits(saved, legal) if strict else []), *problems])
     for view, values in arrays:
         np.copyto(view, values)
     for s, found in numbers.items():
         average._set_numbers(s, found)
-
-
-def _as_array(key: str, value: Any, view: NDArray[Any]) -> NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise StateDictError(f"{key}: no array of numbers ({error})") from error
-    if array.dtype != view.dtype or array.shape != view.shape:
-        raise StateDictError(
-            f"{key}: got {array.dtype} of shape {array.shape}, need {view.dtype} of shape {view.shape}"
-        )
-    return array

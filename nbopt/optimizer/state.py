@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nbopt._state_dict import as_mapping, as_saved_array, misfits, refuse
 from nbopt._validation import as_integer, as_number
 from nbopt.errors import NboptError, StateDictError
 from nbopt.kernels import tables as t
@@ -69,18 +70,13 @@ def views(opt: Optimizer) -> dict[str, Array]:
 def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     """Fill in a state dictionary, after checking all of it."""
     problems, fill = examine(opt, saved, strict)
-    if problems:
-        raise StateDictError(
-            f"the state dictionary does not fit this {type(opt).__name__}; nothing was changed:\n  "
-            + "\n  ".join(problems)
-        )
+    refuse(opt, problems)
     fill()
 
 
 def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[list[str], Callable[[], None]]:
     """Return what is wrong with a state dictionary, and what fills it in where nothing is."""
-    if not isinstance(saved, Mapping):
-        raise TypeError(f"state_dict must be a dictionary, got {type(saved).__name__}")
+    as_mapping(saved)
     entries = _entries(opt)
     scheduled = schedule.get(opt)
     legal = dict.fromkeys([*entries, "rule", "learning_rate", *_COUNTERS, *scheduled])
@@ -91,15 +87,10 @@ def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[lis
     if not isinstance(rule, str) or rule != opt._rule.name:
         problems.append(f"it belongs to the rule {rule!r}, not {opt._rule.name!r}")
     if strict:
-        missing = [key for key in legal if key not in saved]
-        unexpected = [key for key in saved if key not in legal]
-        if missing:
-            problems.append(f"missing: {', '.join(missing)}")
-        if unexpected:
-            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
+        problems += misfits(saved, legal)
     arrays: list[tuple[Array, NDArray[Any]]] = []
     steps: list[tuple[int, int]] = []
-    scalars_: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for key in legal:
         if key not in saved or key == "rule" or key in scheduled:
             continue
@@ -110,9 +101,9 @@ def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[lis
             elif segment >= 0:
                 steps.append((segment, _as_count(saved[key], key)))
             elif key == "learning_rate":
-                scalars_[key] = as_number(saved[key], key, low=0.0)
+                numbers[key] = as_number(saved[key], key, low=0.0)
             else:
-                scalars_[key] = _as_count(saved[key], key)
+                numbers[key] = _as_count(saved[key], key)
         except (NboptError, TypeError, ValueError) as error:
             problems.append(str(error))
     rates, wrong = schedule.examine(opt, saved)
@@ -125,11 +116,11 @@ def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[lis
             opt._tables.members[segment, t.MEMBER_STEPS] = count
         if opt._scheduler is not None:
             opt._scheduler._take(rates)
-        elif "learning_rate" in scalars_:
-            opt._tables.rates[0] = scalars_["learning_rate"]
+        elif "learning_rate" in numbers:
+            opt._tables.rates[0] = numbers["learning_rate"]
         for key, counter in _COUNTERS.items():
-            if key in scalars_:
-                opt._tables.counters[counter] = scalars_[key]
+            if key in numbers:
+                opt._tables.counters[counter] = numbers[key]
         opt._tables.counters[t.STATUS] = 0
 
     return problems, fill
@@ -143,14 +134,7 @@ def _as_count(value: Any, key: str) -> int:
 
 
 def _as_accumulator(opt: Optimizer, key: str, value: Any, view: Array) -> NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise StateDictError(f"{key}: no array of numbers ({error})") from error
-    if array.dtype != view.dtype or array.shape != tuple(view.shape):
-        raise StateDictError(
-            f"{key}: got {array.dtype} of shape {array.shape}, need {view.dtype} of shape {view.shape}"
-        )
+    array = as_saved_array(value, key, view.dtype, view.shape)
     if opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE and not np.isfinite(array).all():
         raise StateDictError(f"{key}: holds NaN or Inf")
     return array

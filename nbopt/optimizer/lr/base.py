@@ -9,8 +9,9 @@ from weakref import WeakSet
 
 import numpy as np
 
+from nbopt._state_dict import as_mapping, misfits, refuse
 from nbopt._validation import as_flag
-from nbopt.errors import NboptError, StateDictError
+from nbopt.errors import NboptError
 from nbopt.optimizer.lr.checks import as_epoch, as_rate
 
 if TYPE_CHECKING:
@@ -250,24 +251,15 @@ class LRScheduler:
         (3, 0.05)
         """
         values, problems = self._read(state_dict, as_flag(strict, "strict"))
-        if problems:
-            raise StateDictError(
-                f"the state dictionary does not fit this {type(self).__name__}; nothing was changed:\n  "
-                + "\n  ".join(problems)
-            )
+        refuse(self, problems)
         self._take(values)
 
     set_dict = set_state_dict
 
     def _read(self, saved: Any, strict: bool) -> tuple[dict[str, Any], list[str]]:
         """Return the checked entries, and what is wrong with the others."""
-        if not isinstance(saved, Mapping):
-            raise TypeError(f"state_dict must be a dictionary, got {type(saved).__name__}")
-        legal = self._present_keys()
-        missing = [key for key in legal if key not in saved]
-        unexpected = [str(key) for key in saved if key not in legal]
-        found = [("missing", missing), ("unexpected", unexpected)] if strict else []
-        problems = [f"{what}: {', '.join(keys)}" for what, keys in found if keys]
+        saved, legal = as_mapping(saved), self._present_keys()
+        problems = misfits(saved, legal) if strict else []
         values = {}
         for key in legal:
             if key in saved:
