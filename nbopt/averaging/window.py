@@ -7,7 +7,7 @@ from typing import Any
 
 from nbopt._validation import as_integer, as_number
 from nbopt.averaging.base import Average, as_members
-from nbopt.errors import HyperparameterError, StateDictError
+from nbopt.errors import HyperparameterError, NboptError, StateDictError
 from nbopt.kernels import averages
 
 __all__ = ["ModelAverage"]
@@ -124,10 +124,7 @@ class ModelAverage(Average):
         return {name: int(self._counts[segment, column]) for name, column in _COLUMNS.items()}
 
     def _checked_number(self, name: str, value: Any, label: str) -> int:
-        try:
-            return _as_count(value, label)
-        except HyperparameterError as error:
-            raise StateDictError(str(error)) from error
+        return _as_count(value, label, StateDictError)
 
     def _set_numbers(self, segment: int, numbers: Mapping[str, Any]) -> None:
         row = self._counts[segment]
@@ -143,8 +140,8 @@ class ModelAverage(Average):
         }
 
 
-def _as_count(value: Any, name: str) -> int:
-    count = as_integer(value, name, low=0)
-    if count >= 2**62:
-        raise HyperparameterError(f"{name} must be < 2**62, got {count}")
+def _as_count(value: Any, name: str, error: type[NboptError] = HyperparameterError) -> int:
+    count = as_integer(value, name, low=0, error=error)
+    if count >= 2**62:  # two of them are added
+        raise error(f"{name} must be < 2**62, got {count}")
     return count
