@@ -86,7 +86,10 @@ class ParamAttr:
             hint = " (WeightNormParamAttr has a dim)" if key == "dim" else ""
             raise TypeError(f"{kind} got an unknown argument {key!r}{hint}; {nearest(key, legal)}")
         if initializer is not None and not isinstance(initializer, Initializer):
-            raise TypeError(f"{kind} initializer must be an Initializer, got {initializer!r}")
+            raise TypeError(
+                f"{kind} initializer must be an Initializer, got {initializer!r}; for given values write "
+                "nbopt.initializer.Assign(values)"
+            )
         if regularizer is not None and not isinstance(regularizer, Regularizer):
             raise TypeError(
                 f"{kind} regularizer must be L1Decay or L2Decay, got {regularizer!r}; "

@@ -298,7 +298,10 @@ class ParameterBuffer(ParameterCollection):
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays must be a mapping of names to arrays, got {type(arrays).__name__}")
         if not isinstance(attrs, Mapping | None):
-            raise TypeError(f"attrs must be a mapping of patterns to attributes, got {type(attrs).__name__}")
+            raise TypeError(
+                f"attrs must be a mapping of patterns to attributes, got {type(attrs).__name__}; write "
+                "attrs={'*': attr} for one that all shall have"
+            )
         values = {}
         for name, array in arrays.items():
             try:

@@ -245,7 +245,10 @@ class ParameterCollection(Mapping[str, Parameter]):
         if grads is None:
             raise TypeError("grads must be a mapping of names to gradients, or a vector, got None")
         if not isinstance(grads, Mapping):
-            self.from_vector(grads, what="grad")
+            try:
+                self.from_vector(grads, what="grad")
+            except (TypeError, ParameterError) as error:
+                raise type(error)(f"{error}; gradients by name are a mapping of names to arrays") from error
             return
         checked: dict[str, Array | None] = {}
         known = set(self)

@@ -120,6 +120,7 @@ RECORD_ERRORS = {
     "empty name": (lambda: PLAIN(name=""), ParameterError, ["name", "empty"]),
     "initializer is a number": (lambda: PLAIN(initializer=0.5), TypeError, ["initializer", "0.5"]),
     "initializer is a class": (lambda: PLAIN(initializer=Constant), TypeError, ["initializer"]),
+    "initializer is a list": (lambda: PLAIN(initializer=[1.0]), TypeError, ["initializer", "Assign(values)"]),
     "negative rate": (lambda: PLAIN(learning_rate=-1), HyperparameterError, ["learning_rate", ">= 0"]),
     "rate nan": (lambda: PLAIN(learning_rate=math.nan), HyperparameterError, ["learning_rate", "nan"]),
     "rate inf": (lambda: PLAIN(learning_rate=math.inf), HyperparameterError, ["learning_rate", "inf"]),
@@ -225,7 +226,7 @@ FROM_ERRORS = {
     "pattern": (lambda: make({"w": 1.0}, {0: None}), TypeError, ["pattern", "string", "0"]),
     "attr": (lambda: make({"w": 1.0}, {"w*": 0.1}), TypeError, ["attr", "'w*'", "0.1", "ParamAttr"]),
     "arrays": (lambda: make([1.0, 2.0]), TypeError, ["arrays", "mapping", "list"]),
-    "attrs": (lambda: make({"w": 1.0}, NO_CLIP), TypeError, ["attrs", "mapping", "ParamAttr"]),
+    "attrs": (lambda: make({"w": 1.0}, NO_CLIP), TypeError, ["attrs", "mapping", "ParamAttr", "{'*': attr}"]),
     "dtype": (lambda: make({"w": 1.0}, dtype="int8"), TypeError, ["dtype", "int8"]),
     "device": (lambda: make({"w": 1.0}, device="tpu"), ParameterError, ["device", "'tpu'"]),
 }

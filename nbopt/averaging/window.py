@@ -89,7 +89,7 @@ class ModelAverage(Average):
         if self._min_average_window > self._max_average_window:
             raise HyperparameterError(
                 f"ModelAverage min_average_window must be <= max_average_window, got "
-                f"{self._min_average_window} > {self._max_average_window}"
+                f"{self._min_average_window} > {self._max_average_window}; either is 10000 unless given"
             )
         self._setup(buffer, found, name)
 

@@ -218,6 +218,8 @@ class Optimizer(Stepping):
                 f"the rate of this {type(self).__name__} follows a {type(self._scheduler).__name__}; call "
                 "set_lr_scheduler with another schedule, or with None and then set_lr"
             )
+        if isinstance(value, LRScheduler):
+            raise TypeError(f"{type(self).__name__}.set_lr takes a number; call set_lr_scheduler(schedule)")
         self._tables.rates[0] = self._checked_rate(value, f"{type(self).__name__} learning_rate")
 
     def _checked_rate(self, value: Any, name: str) -> float:

@@ -63,12 +63,13 @@ def checked_defaults(
     """Return what a group inherits, from the arguments of an optimizer."""
     for key in hyper:
         if key not in rule.hyper and key != "rescale_grad":
-            raise TypeError(f"{kind} got an unknown argument {key!r}; {nearest(key, rule.hyper)}")
+            legal = dict.fromkeys([*rule.hyper, "rescale_grad"])
+            raise TypeError(f"{kind} got an unknown argument {key!r}; {nearest(key, legal)}")
     given = {"rescale_grad": 1.0, "weight_decay": None, **rule.defaults, **hyper}
     given |= {"learning_rate": 1.0, "grad_clip": grad_clip}
     if weight_decay is not None:
         given["weight_decay"] = weight_decay
     for key in rule.hyper:
         if key not in given:
-            raise TypeError(f"{kind} needs {key}=...")
+            raise TypeError(f"{kind} needs {key}=..., for which the rule {rule.name} has no default")
     return {key: check_value(checks, key, value, kind) for key, value in given.items()}

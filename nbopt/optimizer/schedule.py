@@ -35,7 +35,8 @@ def first_rate(value: Any, check: Check, name: str) -> float:
     try:
         rate = check(value, name)
     except TypeError as error:
-        raise TypeError(f"{error}; a schedule of nbopt.optimizer.lr is legal too") from None
+        text = "a schedule of nbopt.optimizer.lr is legal too, as LambdaDecay is for a function of the step"
+        raise TypeError(f"{error}; {text}") from None
     return rate
 
 

@@ -14,7 +14,10 @@ __all__ = ["as_specs", "check_disjoint"]
 def as_specs(parameters: Any, kind: str) -> tuple[ParameterBuffer, list[dict[str, Any]]]:
     """Return the one buffer of all parameters, and one dictionary per group with a list of parameters."""
     if isinstance(parameters, Mapping) and not isinstance(parameters, ParameterBuffer):
-        raise TypeError(f"{kind} takes groups as a list: write parameters=[{{'params': [...], ...}}]")
+        raise TypeError(
+            f"{kind} takes groups as a list: write parameters=[{{'params': [...], ...}}]; arrays by name "
+            "become parameters by nbopt.ParameterBuffer.from_arrays(arrays)"
+        )
     if isinstance(parameters, Iterable) and not isinstance(
         parameters, (str, bytes, ParameterBuffer, set, frozenset)
     ):

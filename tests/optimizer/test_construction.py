@@ -117,6 +117,7 @@ WHAT_TO_MOVE = {
     "O23-set": (lambda p: {p["w"], p["b"]}, TypeError, "parameters set"),
     "frozenset": (lambda p: frozenset([p["w"]]), TypeError, "parameters frozenset"),
     "one-group-without-list": (lambda p: {"params": p}, TypeError, "list [{'params':"),
+    "arrays-by-name": (lambda p: {"w": np.ones(3)}, TypeError, "ParameterBuffer.from_arrays(arrays)"),
     "buffer-in-list": (lambda p: [p], TypeError, "ParameterBuffer"),
     "groups-and-parameters": (lambda p: [{"params": [p["w"]]}, p["b"]], TypeError, "mixes groups Parameter"),
     "group-without-params": (lambda p: [{"learning_rate": 1.0}], TypeError, "group 0 'params'"),

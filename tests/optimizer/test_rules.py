@@ -425,7 +425,12 @@ def test_a_name_that_the_optimizer_has_is_refused(name):
 def test_hyper_parameters_are_asked_for_by_name():
     params = small()
     rule = made("return param - mu * grad", "param, grad, lr, mu")
-    refuses(lambda: nb.Optimizer(rule, parameters=params), TypeError, "Optimizer needs mu=...", params)
+    refuses(
+        lambda: nb.Optimizer(rule, parameters=params),
+        TypeError,
+        "Optimizer needs mu=... rule default",
+        params,
+    )
     unknown, infinite = {"nu": 1.0}, {"mu": math.inf}
     refuses(lambda: nb.Optimizer(heavy_ball, parameters=params, **unknown), TypeError, "'nu' 'mu'", params)
     refuses(

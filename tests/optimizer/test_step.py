@@ -82,6 +82,8 @@ STEPS = {
     "vector-complex": (np.ones(11) * 1j, TypeError, "complex128"),
     "number": (1.0, ParameterError, "() (11,)"),
     "text": ("gradients", TypeError, "real"),
+    "list-of-arrays": ([W, B, np.ones(2)], ParameterError, "gradients by name mapping"),
+    "closure": (lambda: 1.0, TypeError, "gradients by name mapping"),
 }
 
 
@@ -98,6 +100,7 @@ CALLS = {
     "set-lr-nan": (lambda o: o.set_lr(NAN), HyperparameterError, "learning_rate nan"),  # O22
     "set-lr-negative": (lambda o: o.set_lr(-0.1), HyperparameterError, "learning_rate >= 0 -0.1"),
     "set-lr-string": (lambda o: o.set_lr("0.1"), TypeError, "learning_rate '0.1'"),
+    "set-lr-schedule": (lambda o: o.set_lr(nb.optimizer.lr.StepDecay(0.1, 1)), TypeError, "set_lr_scheduler"),
     "set-lr-none": (lambda o: o.set_lr(None), TypeError, "learning_rate None"),
     "clear-grad": (lambda o: o.clear_grad(0), TypeError, "set_to_zero True False 0"),
     "step-count": (lambda o: setattr(o, "step_count", 3), AttributeError, "step_count"),
