@@ -103,11 +103,12 @@ def cases():
     bad_numbers |= {key: (value, T, "number") for key, value in NO_NUMBERS.items()}
     bad_integers = {"float": (1.0, T, "integer 1.0"), "nan": (NAN, T, "integer nan")}
     bad_integers |= {key: (value, T, "integer") for key, value in NO_NUMBERS.items()}
+    huge = {"huge": (2**63, H, "< 2**63"), "no-float": (10**400, H, "< 2**63")}
     rows = [
         (RATES, bad_numbers | {"negative": (-0.1, H, ">= 0 -0.1")}),
-        (STEPS, bad_integers | {"0": (0, H, ">= 1 0"), "S16-negative": (-3, H, ">= 1 -3")}),
-        (COUNTS, bad_integers | {"negative": (-1, H, ">= 0 -1")}),
-        (STARTS, bad_integers | {"-2": (-2, H, ">= -1 -2"), "huge": (2**63, H, "< 2**63")}),
+        (STEPS, bad_integers | {"0": (0, H, ">= 1 0"), "S16-negative": (-3, H, ">= 1 -3")} | huge),
+        (COUNTS, bad_integers | {"negative": (-1, H, ">= 0 -1")} | huge),
+        (STARTS, bad_integers | {"-2": (-2, H, ">= -1 -2")} | huge),
         (FUNCTIONS, {"none": (None, T, "function"), "number": (0.5, T, "function 0.5")}),
         (WORDS, {"unknown": ("trinagular", H, "'trinagular' egal"), "number": (3, T, "one of 3")}),
         (FLAGS, {"1": (1, T, "True False int 1"), "none": (None, T, "True False")}),

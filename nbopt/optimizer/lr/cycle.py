@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from nbopt._validation import as_flag, as_integer, as_number
+from nbopt._validation import as_flag, as_number
 from nbopt.errors import HyperparameterError
 from nbopt.optimizer.lr.base import LRScheduler
-from nbopt.optimizer.lr.checks import as_choice, as_function, as_rate
+from nbopt.optimizer.lr.checks import as_choice, as_epoch, as_function, as_rate
 from nbopt.optimizer.lr.curves import cosine, line
 
 __all__ = ["CosineAnnealingDecay", "CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
@@ -56,7 +56,7 @@ class CosineAnnealingDecay(LRScheduler):
         last_epoch: int = -1,
         verbose: bool = False,
     ):
-        self.T_max = as_integer(T_max, "CosineAnnealingDecay T_max", low=1)
+        self.T_max = as_epoch(T_max, "CosineAnnealingDecay T_max", low=1)
         self.eta_min = as_rate(eta_min, "CosineAnnealingDecay eta_min")
         super().__init__(learning_rate, last_epoch, verbose)
 
@@ -112,8 +112,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         last_epoch: int = -1,
         verbose: bool = False,
     ):
-        self.T_0 = as_integer(T_0, "CosineAnnealingWarmRestarts T_0", low=1)
-        self.T_mult = as_integer(T_mult, "CosineAnnealingWarmRestarts T_mult", low=1)
+        self.T_0 = as_epoch(T_0, "CosineAnnealingWarmRestarts T_0", low=1)
+        self.T_mult = as_epoch(T_mult, "CosineAnnealingWarmRestarts T_mult", low=1)
         self.eta_min = as_rate(eta_min, "CosineAnnealingWarmRestarts eta_min")
         super().__init__(learning_rate, last_epoch, verbose)
 
@@ -185,7 +185,7 @@ class OneCycleLR(LRScheduler):
         verbose: bool = False,
     ):
         top = as_rate(max_learning_rate, "OneCycleLR max_learning_rate")
-        self.total_steps = steps = as_integer(total_steps, "OneCycleLR total_steps", low=1)
+        self.total_steps = steps = as_epoch(total_steps, "OneCycleLR total_steps", low=1)
         divisor = as_number(divide_factor, "OneCycleLR divide_factor", low=0.0, open_low=True)
         end = as_rate(end_learning_rate, "OneCycleLR end_learning_rate")
         part = as_number(phase_pct, "OneCycleLR phase_pct", low=0.0, high=1.0)
@@ -266,9 +266,9 @@ class CyclicLR(LRScheduler):
         verbose: bool = False,
     ):
         self.max_lr = as_rate(max_learning_rate, "CyclicLR max_learning_rate")
-        self.step_size_up = as_integer(step_size_up, "CyclicLR step_size_up", low=1)
+        self.step_size_up = as_epoch(step_size_up, "CyclicLR step_size_up", low=1)
         down = step_size_up if step_size_down is None else step_size_down
-        self.step_size_down = as_integer(down, "CyclicLR step_size_down", low=1)
+        self.step_size_down = as_epoch(down, "CyclicLR step_size_down", low=1)
         self.exp_gamma = as_number(exp_gamma, "CyclicLR exp_gamma", low=0.0, open_low=True)
         self.scale_mode = as_choice(scale_mode, "CyclicLR scale_mode", ["cycle", "iterations"])
         if scale_fn is None:

@@ -6,10 +6,10 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from nbopt._validation import as_flag, as_integer, as_number
+from nbopt._validation import as_flag, as_number
 from nbopt.errors import HyperparameterError
 from nbopt.optimizer.lr.base import LRScheduler
-from nbopt.optimizer.lr.checks import as_increasing, as_list, as_rate
+from nbopt.optimizer.lr.checks import as_epoch, as_increasing, as_list, as_rate
 from nbopt.optimizer.lr.curves import line
 
 __all__ = [
@@ -66,8 +66,8 @@ class NoamDecay(LRScheduler):
         last_epoch: int = -1,
         verbose: bool = False,
     ):
-        self.d_model = as_integer(d_model, "NoamDecay d_model", low=1)
-        self.warmup_steps = as_integer(warmup_steps, "NoamDecay warmup_steps", low=1)
+        self.d_model = as_epoch(d_model, "NoamDecay d_model", low=1)
+        self.warmup_steps = as_epoch(warmup_steps, "NoamDecay warmup_steps", low=1)
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, epoch: int) -> float:
@@ -240,7 +240,7 @@ class PolynomialDecay(LRScheduler):
         last_epoch: int = -1,
         verbose: bool = False,
     ):
-        self.decay_steps = as_integer(decay_steps, "PolynomialDecay decay_steps", low=1)
+        self.decay_steps = as_epoch(decay_steps, "PolynomialDecay decay_steps", low=1)
         self.end_lr = as_rate(end_lr, "PolynomialDecay end_lr")
         self.power = as_number(power, "PolynomialDecay power", low=0.0, open_low=True)
         self.cycle = as_flag(cycle, "PolynomialDecay cycle")
@@ -374,7 +374,7 @@ class StepDecay(LRScheduler):
         last_epoch: int = -1,
         verbose: bool = False,
     ):
-        self.step_size = as_integer(step_size, "StepDecay step_size", low=1)
+        self.step_size = as_epoch(step_size, "StepDecay step_size", low=1)
         self.gamma = as_number(gamma, "StepDecay gamma", low=0.0, high=1.0, open_high=True)
         super().__init__(learning_rate, last_epoch, verbose)
 

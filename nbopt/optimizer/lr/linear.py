@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbopt._validation import as_integer, as_number
+from nbopt._validation import as_number
 from nbopt.errors import HyperparameterError, StateDictError
 from nbopt.optimizer.lr.base import LRScheduler
-from nbopt.optimizer.lr.checks import as_rate
+from nbopt.optimizer.lr.checks import as_epoch, as_rate
 from nbopt.optimizer.lr.plateau import ReduceOnPlateau
 
 __all__ = ["LinearLR", "LinearWarmup"]
@@ -72,7 +72,7 @@ class LinearWarmup(LRScheduler):
             self.learning_rate: float | LRScheduler = learning_rate
         else:
             self.learning_rate = as_rate(learning_rate, "LinearWarmup learning_rate, if it is no schedule,")
-        self.warmup_steps = as_integer(warmup_steps, "LinearWarmup warmup_steps", low=1)
+        self.warmup_steps = as_epoch(warmup_steps, "LinearWarmup warmup_steps", low=1)
         self.start_lr = as_rate(start_lr, "LinearWarmup start_lr")
         self.end_lr = as_rate(end_lr, "LinearWarmup end_lr")
         if self.start_lr >= self.end_lr:
@@ -168,7 +168,7 @@ class LinearLR(LRScheduler):
         last_epoch: int = -1,
         verbose: bool = False,
     ):
-        self.total_steps = as_integer(total_steps, "LinearLR total_steps", low=1)
+        self.total_steps = as_epoch(total_steps, "LinearLR total_steps", low=1)
         self.start_factor = as_number(start_factor, "LinearLR start_factor", low=0.0, high=1.0, open_low=True)
         self.end_factor = as_number(end_factor, "LinearLR end_factor", low=0.0, high=1.0)
         super().__init__(learning_rate, last_epoch, verbose)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbopt._validation import as_integer, as_number
+from nbopt._validation import as_number
 from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.lr.checks import as_choice, as_epoch, as_metric, as_rate
 
@@ -75,10 +75,10 @@ class ReduceOnPlateau(LRScheduler):
         named = self._named
         self.mode = as_choice(_lower(mode), named("mode"), ["min", "max"])
         self.factor = as_number(factor, named("factor"), low=0.0, high=1.0, open_high=True)
-        self.patience = as_integer(patience, named("patience"), low=0)
+        self.patience = as_epoch(patience, named("patience"), low=0)
         self.threshold = as_number(threshold, named("threshold"), low=0.0)
         self.threshold_mode = as_choice(_lower(threshold_mode), named("threshold_mode"), ["rel", "abs"])
-        self.cooldown = as_integer(cooldown, named("cooldown"), low=0)
+        self.cooldown = as_epoch(cooldown, named("cooldown"), low=0)
         self.min_lr = as_rate(min_lr, named("min_lr"))
         self.epsilon = as_number(epsilon, named("epsilon"), low=0.0)
         self.cooldown_counter = 0
@@ -135,7 +135,7 @@ class ReduceOnPlateau(LRScheduler):
 
     def _checked(self, key: str, value: Any, strict: bool) -> Any:
         if key in ("cooldown_counter", "num_bad_epochs"):
-            return as_integer(value, key, low=0)
+            return as_epoch(value, key, low=0)
         if key == "best":
             return as_number(value, key, allow_inf=True)
         return super()._checked(key, value, strict)
