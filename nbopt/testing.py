@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbopt._validation import as_integer
+from nbopt.averaging.base import Average
 from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint import restore, save
 from nbopt.checkpoint.objects import as_items
@@ -38,6 +39,8 @@ def assert_resume_exact(make_run: Callable[[], tuple[Step, Any]], at_step: int, 
     ------
     AssertionError
         If the runs differ; it names the step, and the first entry and element that do.
+    TypeError
+        If two runs share an object.
 
     Notes
     -----
@@ -74,6 +77,7 @@ def assert_resume_exact(make_run: Callable[[], tuple[Step, Any]], at_step: int, 
     further = as_integer(further, "further", low=1)
     step, objects = _made(make_run)
     step_saved, objects_saved = _made(make_run)
+    _check_apart(objects, objects_saved)
     for i in range(at_step):
         step(i)
         step_saved(i)
@@ -82,6 +86,7 @@ def assert_resume_exact(make_run: Callable[[], tuple[Step, Any]], at_step: int, 
         path = os.path.join(folder, "run.safetensors")
         _hand(save, path, objects_saved)
         step_restored, objects_restored = _made(make_run)
+        _check_apart(objects, objects_restored)
         _hand(restore, path, objects_restored)
     _compare(objects, objects_restored, "right after the restore,")
     for i in range(at_step, at_step + further):
@@ -103,6 +108,24 @@ def _made(make_run: Callable[[], tuple[Step, Any]]) -> tuple[Step, Any]:
     if not isinstance(objects, tuple | list | dict):
         objects = (objects,)
     return step, objects
+
+
+def _check_apart(objects: Any, others: Any) -> None:
+    """Refuse runs that share an object, which would be compared with itself."""
+    parts = [_parts(objects), _parts(others)]
+    shared = [thing for key, thing in parts[0].items() if key in parts[1]]
+    if shared:
+        raise TypeError(
+            f"make_run must make everything anew, but two runs share one {type(shared[0]).__name__}; make it "
+            "inside make_run"
+        )
+
+
+def _parts(objects: Any) -> dict[int, Any]:
+    """The objects of a run and the buffers that they move or average, by identity."""
+    things = list(objects.values() if isinstance(objects, dict) else objects)
+    things += [thing._buffer for thing in things if isinstance(thing, Optimizer | Average)]
+    return {id(thing): thing for thing in things}
 
 
 def _hand(function: Callable[..., None], path: str, objects: Any) -> None:

@@ -193,6 +193,22 @@ def test_absent_gradients_count():
     assert found == f"two runs differ at once, before anything was saved: {words}"
 
 
+@pytest.mark.parametrize("second", [1, 2], ids=["repeated", "restored"])
+@pytest.mark.parametrize("which", ["object", "buffer"])
+def test_runs_that_share(which, second):
+    """A run that is compared with itself would forget nothing."""
+    shared, made = model(), []
+
+    def make_run():
+        made.append(None)
+        params = shared if len(made) in (1, second + 1) else model()
+        opt = momentum(params)
+        return (lambda i: opt.step(gradients(params, i))), (params, opt) if which == "object" else (opt,)
+
+    with pytest.raises(TypeError, match="two runs share one ParameterBuffer; make it inside make_run"):
+        nb.testing.assert_resume_exact(make_run, 0)
+
+
 @pytest.mark.parametrize("made", [None, (1, 2), (lambda i: None,), [lambda i: None, ()]])
 def test_what_make_run_must_return(made):
     with pytest.raises(TypeError, match=r"make_run must return \(step, objects\)"):
