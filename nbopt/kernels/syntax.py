@@ -8,6 +8,7 @@ import functools
 import inspect
 import textwrap
 import types
+from collections import Counter
 
 __all__ = [
     "definition_of",
@@ -86,11 +87,14 @@ def folded(node: ast.expr, *operands: ast.expr) -> ast.expr:
     return ast.Constant(eval(compile(ast.fix_missing_locations(ast.Expression(node)), "", "eval")))
 
 
+def _targets(part: ast.AST) -> list[str]:
+    nodes = (node for node in ast.walk(part) if isinstance(node, ast.Name))
+    return [node.id for node in nodes if isinstance(node.ctx, ast.Store)]
+
+
 def names_stored(part: ast.AST) -> set[str]:
     """The names that a piece of code assigns."""
-    return {
-        node.id for node in ast.walk(part) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
+    return set(_targets(part))
 
 
 def names_in(part: ast.AST) -> set[str]:
@@ -106,13 +110,9 @@ def names_of(definition: ast.FunctionDef) -> set[str]:
 @functools.cache
 def names_stored_once(function: types.FunctionType) -> set[str]:
     """The names that a function assigns in one place."""
-    stored = [
-        node.id
-        for node in ast.walk(definition_of(function))
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
-    arguments = {argument.arg for argument in definition_of(function).args.args}
-    return {name for name in stored if stored.count(name) == 1} - arguments
+    definition = definition_of(function)
+    arguments = {argument.arg for argument in definition.args.args}
+    return {name for name, count in Counter(_targets(definition)).items() if count == 1} - arguments
 
 
 def width_of(definition: ast.FunctionDef) -> int:
