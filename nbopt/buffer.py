@@ -7,7 +7,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -366,35 +365,6 @@ class ParameterBuffer(ParameterCollection):
         return storage is not None and (
             self._memory.overlaps(array, storage.data) or self._memory.overlaps(array, storage.grad)
         )
-
-    def use_stream(self, stream: Any) -> AbstractContextManager[None]:
-        """Put into another CUDA stream whatever this buffer and its optimizers do inside a ``with``.
-
-        Steps, edits and copies go there, after what they put into the stream before; at the end of the
-        ``with`` that stream goes on after this one. Inside a capture a step becomes part of the graph, and a
-        replay obeys the rates and hyper-parameters of its time. At first all goes into the default stream.
-
-        Parameters
-        ----------
-        stream : a CUDA stream, or its handle
-            Of PyTorch, CuPy, cuda.core, Numba, or whatever else has ``__cuda_stream__``; it must outlive the
-            ``with``.
-
-        Raises
-        ------
-        DeviceError
-            If the buffer is on the CPU.
-        TypeError
-            If `stream` is no stream.
-
-        Examples
-        --------
-        ::
-
-            with params.use_stream(torch.cuda.current_stream()):
-                opt.step()
-        """
-        return self._memory.use_stream(stream)
 
     # --- pickling and copying
 

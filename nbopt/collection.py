@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,38 @@ class ParameterCollection(Mapping[str, Parameter]):
         """
         effective = self._seal().layout.effective
         return {name: effective[name] for name in self}
+
+    def use_stream(self, stream: Any) -> AbstractContextManager[None]:
+        """Put into another CUDA stream whatever this buffer and its optimizers do inside a ``with``.
+
+        Steps, edits and copies go there, after what they put into the stream before; at the end of the
+        ``with`` that stream goes on after this one. Inside a capture a step becomes part of the graph, and a
+        replay obeys the rates and hyper-parameters of its time. At first all goes into the default stream.
+
+        Parameters
+        ----------
+        stream : a CUDA stream, or its handle
+            Of PyTorch, CuPy, cuda.core, Numba, or whatever else has ``__cuda_stream__``; it must outlive the
+            ``with``.
+
+        Raises
+        ------
+        DeviceError
+            If the buffer is on the CPU.
+        TypeError
+            If `stream` is no stream.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]}, device="auto")
+        >>> if params.device != "cpu":
+        ...     import torch
+        ...
+        ...     with params.use_stream(torch.cuda.current_stream()):
+        ...         params["w"].value = [2.0]
+        """
+        return self._memory.use_stream(stream)
 
     # --- by name
 

@@ -183,7 +183,7 @@ def find_memory(device: Any) -> Memory:
     if not missing:
         from nbopt.kernels.cuda.memory import CudaMemory
 
-        return CudaMemory(number)
+        return CudaMemory(number, DeviceError)
     if device == "auto":
         return HOST
     raise DeviceError(f"device {device!r} cannot be used: {missing}. device='cpu' works everywhere")

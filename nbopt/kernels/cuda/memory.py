@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbopt.errors import DeviceError
 from nbopt.kernels.cuda import dlpack
 from nbopt.kernels.cuda.device import import_cuda, is_simulated, small_grids
 from nbopt.kernels.cuda.stream import DEFAULT, handle_of, is_capturing, stream_of
@@ -37,6 +36,8 @@ class CudaMemory:
     ----------
     number : int
         Of the device.
+    error : type
+        What is raised where a copy cannot be made.
 
     Attributes
     ----------
@@ -49,8 +50,9 @@ class CudaMemory:
 
     is_host = False
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, error: type[Exception] = RuntimeError):
         cuda = import_cuda()
+        self._error = error
         self.device = f"cuda:{number}"
         self.number = number
         self.context = cuda.gpus[number]
@@ -152,7 +154,7 @@ class CudaMemory:
     def refuse_capture(self) -> None:
         """Refuse what cannot be a part of a CUDA graph."""
         if is_capturing(self.handle):
-            raise DeviceError(
+            raise self._error(
                 "while a CUDA graph is captured, nothing can be copied from the host: a replay would read "
                 "memory that is gone. Edit before the capture, or between replays"
             )
