@@ -1,7 +1,10 @@
 """Rules of any form through the loops, literals in the storage dtype, and fingerprints of every edit."""
 
+import ast
+import inspect
 import math
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from nbopt.kernels.rule import Rule
 from nbopt.kernels.rules import momentum, sgd
 from tests.kernels import bits, python
 
+KERNELS = Path(normed.__file__).parent
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 THIRD = 0.3  # a global of a rule
 
@@ -127,10 +131,21 @@ def test_a_hyper_parameter_of_a_group_is_its_own():
     assert_array_equal(params.to_vector(), [0.0, -3.0])
 
 
+def stand_ins():
+    """The arguments of what the loops of every device leave to the rule, by name; read from the source."""
+    nodes = (node for p in KERNELS.rglob("*.py") for node in ast.walk(ast.parse(p.read_text("utf-8"))))
+    return {
+        node.name: [argument.arg for argument in node.args.args]
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and "Replaced at binding by the rule's" in (ast.get_docstring(node) or "")
+    }
+
+
 @pytest.mark.parametrize("rule", [sgd, momentum, *map(Rule, HYPER)], ids=lambda r: r.name)
 def test_adaptors_are_written_for_the_rule(rule):
     found = adaptors(rule)
-    assert set(found) == {"accumulator_rows", "constants", "advance", "prepare"}
+    assert {name: list(inspect.signature(f).parameters) for name, f in found.items()} == stand_ins()
     held = np.arange(40.0).reshape(4, 10)
     space = found["accumulator_rows"].__globals__
     space.update(element_rows=lambda *_: held, reals=lambda *_: held, storage=float)
