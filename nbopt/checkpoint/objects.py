@@ -175,7 +175,8 @@ class _Parameters(Restorable):
 
     def fill(self, stored: Stored) -> None:
         memory = self._buffer._memory
-        for name, array in self.arrays.items():
+        for name in self.arrays:
+            array = _memory(self._buffer[name])  # not as it was: another object may have laid it out since
             stored.read(name, array)
             if not memory.is_host and self._buffer.is_sealed:  # then it is a copy
                 memory.write(self._buffer._seal().writable(self._buffer[name]), array)

@@ -46,6 +46,24 @@ def test_names(kind, dtype, tmp_path):
     assert bits(safetensors.numpy.load_file(tmp_path / "a")) == bits(found)
 
 
+def test_an_object_that_has_the_buffer_laid_out(tmp_path):
+    """Its state_dict is the first to look at a value, after the arrays to fill were found."""
+
+    class Watching(Counter):
+        def __init__(self, params):
+            super().__init__()
+            self.params = params
+
+        def state_dict(self):
+            return {**super().state_dict(), "count": self.params["out.weight"].value.size}
+
+    params, other = model(), model(seed=1)
+    nb.save(tmp_path / "a", params, Watching(params))
+    assert not other.is_sealed
+    nb.restore(tmp_path / "a", other, Watching(other))
+    assert other.fingerprint() == params.fingerprint()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_shapes(shape, dtype, tmp_path):
