@@ -32,12 +32,10 @@ _listing = threading.RLock()  # around the set, which other threads may change; 
 
 
 def _free_in_child() -> None:
-    """After a fork, the thread that was in a step is gone, and with it what it held."""
+    """After a fork, the threads that held the locks are gone; steps free themselves."""
     global _listing
     _listing = threading.RLock()
     for tables in list(_live):
-        if tables.memory.is_host:
-            tables.counters[t.BUSY] = 0
         tables.lock = threading.Lock()
 
 
