@@ -2,4 +2,4 @@
 
 from tests.cuda import SIMULATED
 
-collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
+collect_ignore_glob = [] if SIMULATED else ["*.py"]
