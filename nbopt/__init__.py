@@ -94,9 +94,17 @@ def __getattr__(name: str) -> Any:
     elif name in __all__:
         value = importlib.import_module(f"nbopt.{name}")
     else:
-        raise AttributeError(f"module 'nbopt' has no attribute {name!r}")
+        raise AttributeError(f"module 'nbopt' has no attribute {name!r}{_elsewhere(name)}")
     globals()[name] = value
     return value
+
+
+def _elsewhere(name: str) -> str:
+    """Say where a class is that was looked for here; modules are asked for while the package is imported."""
+    for home in ("optimizer", "optimizer.lr", "regularizer", "initializer") if name[:1].isupper() else ():
+        if name in importlib.import_module(f"nbopt.{home}").__all__:
+            return f"; it is nbopt.{home}.{name}"
+    return ""
 
 
 def __dir__() -> list[str]:

@@ -229,6 +229,22 @@ HEAVY = [
     "sklearn",
     "safetensors",
 ]
+
+
+@pytest.mark.parametrize(
+    "home", ["optimizer.SGD", "optimizer.lr.StepDecay", "regularizer.L2Decay", "initializer.Assign"]
+)
+def test_a_class_that_is_looked_for_in_the_package_is_told_its_place(home):
+    with pytest.raises(AttributeError, match=f"it is nbopt.{home}$"):
+        getattr(nb, home.rpartition(".")[2])
+
+
+@pytest.mark.parametrize("name", ["Sgd", "lr", "sgd"])
+def test_a_name_that_nothing_has(name):
+    with pytest.raises(AttributeError, match=f"module 'nbopt' has no attribute '{name}'$"):
+        getattr(nb, name)
+
+
 LISTED = "import sys; import nbopt; {}; sys.stdout.write(' '.join(sorted(sys.modules)))"
 
 
