@@ -11,9 +11,7 @@ import hashlib
 import io
 import os
 import re
-import signal
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
@@ -29,7 +27,7 @@ try:
 except ImportError:  # Windows: nothing is swept there
     fcntl = None
 
-__all__ = ["Path", "Source", "Target", "as_path", "reading", "replacing", "uninterrupted"]
+__all__ = ["Path", "Source", "Target", "as_path", "reading", "replacing"]
 
 Path = str | bytes | os.PathLike[Any]
 
@@ -286,20 +284,3 @@ def reading(path: Path) -> Iterator[Source]:
                 yield Source(text, io.BytesIO(content), len(content))
     finally:
         os.close(fd)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off a KeyboardInterrupt to the end of the block."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    pending: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *args: pending.append(args))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if pending:
-            handler(*pending[0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from nbopt.checkpoint import files, header
@@ -11,7 +14,7 @@ from nbopt.checkpoint.objects import Restorable, Stateful
 from nbopt.checkpoint.stored import Stored
 from nbopt.errors import CheckpointError
 
-__all__ = ["fill", "read"]
+__all__ = ["fill", "read", "uninterrupted"]
 
 Pairs = list[tuple[Restorable, Stored]]
 
@@ -28,8 +31,25 @@ def fill(path: files.Path, items: Sequence[Restorable]) -> None:
             problems = [f"{item.label}: {text}" for item, part in pairs for text in part.damages(item.finite)]
         if problems:
             raise _refusal(source.path, problems)
-        with files.uninterrupted():
+        with uninterrupted():
             _fill_all(source.path, pairs)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off a KeyboardInterrupt to the end of the block."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    pending: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *args: pending.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pending:
+            handler(*pending[0])
 
 
 def _refusal(path: str, problems: Sequence[str]) -> CheckpointError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nbopt as nb
-from nbopt.checkpoint import files
+from nbopt.checkpoint import files, restoring
 from nbopt.errors import CheckpointError
 from tests.checkpoint import Counter, model, momentum, refused, split
 
@@ -166,8 +166,8 @@ def test_a_file_that_changes_between_the_readings_is_told(change, tmp_path, monk
                 file.write(bytes([content[-1] ^ 1]))
         return uninterrupted()
 
-    uninterrupted = files.uninterrupted
-    monkeypatch.setattr(files, "uninterrupted", spoil)
+    uninterrupted = restoring.uninterrupted
+    monkeypatch.setattr(restoring, "uninterrupted", spoil)
     with pytest.raises(
         CheckpointError, match=r"failed after it was verified .* incomplete: restore it again"
     ):
