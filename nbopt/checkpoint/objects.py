@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nbopt._state_dict import misfits
 from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint.header import Section, as_dtype
 from nbopt.checkpoint.stored import Stored
@@ -131,11 +132,7 @@ def _differences(item: Item, stored: Stored, free: Collection[str] = ()) -> list
     """Name what is missing, unexpected, or an array of another kind; what is `free` may be of any."""
     found = {**stored.arrays, **stored.section.values}
     needed = {**item.arrays, **item.values}
-    lists = {
-        "missing": [name for name in needed if name not in found],
-        "unexpected": [name for name in found if name not in needed],
-    }
-    problems = [f"{word}: {', '.join(names)}" for word, names in lists.items() if names]
+    problems = misfits(found, needed)
     for name in needed:
         if name not in found or name in free:
             continue
