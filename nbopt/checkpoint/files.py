@@ -43,6 +43,8 @@ def as_path(path: Path) -> str:
     text = os.fsdecode(os.fspath(path))
     if not text:
         raise CheckpointError("the path of a checkpoint is empty")
+    if "\0" in text:
+        raise CheckpointError(f"no file can be named {text!r}")
     return text
 
 
@@ -102,9 +104,11 @@ def replacing(path: Path) -> Iterator[Target]:
             yield Target(fd)
             _sync(fd)
             os.replace(temporary, final)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = as_path(path)  # as of a disk that is full
             raise
     finally:
         os.close(fd)

@@ -141,10 +141,11 @@ def test_a_limit_at_every_64th_byte(tmp_path, path):
     for limit in range(0, size, 64):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-            with pytest.raises(OSError, match="File too large"):
+            with pytest.raises(OSError, match="File too large") as caught:
                 nb.save(path, new)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert caught.value.filename == str(path)
         assert held(path) == OLD
         assert leftovers(tmp_path) == []
     nb.save(path, new)
@@ -243,7 +244,7 @@ def test_what_is_no_file(tmp_path):
             nb.save(f"{tmp_path}/{name}", buffer(NEW))
         with pytest.raises((OSError, CheckpointError)):
             nb.load(f"{tmp_path}/{name}")
-    for name in ("/dev/null", "/dev/full", ""):
+    for name in ("/dev/null", "/dev/full", "", "a\0b"):
         with pytest.raises(CheckpointError):
             nb.save(name, buffer(NEW))
     with pytest.raises(CheckpointError, match="no regular file"):
