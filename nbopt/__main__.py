@@ -80,14 +80,14 @@ def demo(parser: argparse.ArgumentParser) -> Work:
         from nbopt.demo import compare, draw, draw_comparison, picture_path, run, saved_setting
 
         path = None if args.no_picture else picture_path(args.output)
-        file = args.save or args.resume
-        if args.compare and file:
+        file = args.save if args.resume is None else args.resume
+        if args.compare and file is not None:
             raise HyperparameterError("--save and --resume are of one run, and cannot go with --compare")
         options = ("epochs", "batch_size", "seed")
         setting = {name: getattr(args, name) for name in options if getattr(args, name) is not None}
         if args.weight_norm:
             setting["weight_norm"] = True
-        if args.resume:
+        if args.resume is not None:
             setting = saved_setting(args.resume, setting)
         if args.compare:
             both = compare(**setting, quiet=args.quiet)

@@ -19,6 +19,7 @@ import nbopt as nb
 from nbopt import demo
 from nbopt.__main__ import main
 from nbopt.demo import training
+from nbopt.demo.progress import Progress
 from nbopt.errors import CheckpointError, HyperparameterError
 from tests.kernels import ROOT
 
@@ -140,9 +141,13 @@ def test_interrupted_and_resumed_from_the_command_line(how: signal.Signals, tmp_
     [
         (["--save", "missing/run"], "no such folder"),
         (["--save", "."], "Is a directory"),
+        (["--save", ""], "path of a checkpoint is empty"),  # as of a variable of the shell that is not set
+        (["--resume", ""], "path of a checkpoint is empty"),
+        (["--compare", "--save", ""], "cannot go with --compare"),
         (["--resume", "missing"], "No such file"),
         (["--resume", "picture.png"], "cannot be used"),
         (["--resume", "other"], "holds no run of the demo"),
+        (["--resume", "similar"], "holds no run of the demo"),
         (["--resume", "run", "--epochs", "3"], "epochs is 1 in 'run', which cannot go on with 3"),
         (["--resume", "run", "--weight-norm"], "weight norm is False in 'run'"),
         (["--resume", "run", "--save", "run"], "not allowed with"),
@@ -160,6 +165,7 @@ def test_mistakes_get_one_line_and_status_2(
     monkeypatch.chdir(tmp_path)
     Path("picture.png").write_bytes(b"\x89PNG" + bytes(100))
     nb.save("other", nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+    nb.save("similar", progress=Progress({"seed": 0, "width": 3}))
     demo.run(epochs=1, quiet=True, save="run")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     try:

@@ -60,7 +60,7 @@ def saved_setting(path: Path, given: Mapping[str, int]) -> dict[str, int]:
         If an option differs.
     """
     setting = nb.load(path).get("progress/setting")
-    if not isinstance(setting, dict):
+    if not isinstance(setting, dict) or setting.keys() != {"epochs", "batch_size", "seed", "weight_norm"}:
         raise CheckpointError(f"{os.fspath(path)!r} holds no run of the demo")
     for name, value in given.items():
         if setting.get(name) != value:
