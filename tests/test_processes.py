@@ -1,7 +1,6 @@
 """Forks, threads and odd surroundings."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from nbopt import buffer
 from nbopt.compat import _hook, paddle
 from nbopt.errors import ConcurrencyError, ParameterError
 from nbopt.kernels import tables as t
+from tests.processes import forks, in_child
 
 
 def model(size=50):
@@ -44,22 +44,18 @@ def test_gradients_of_two_threads_do_not_mix():
     np.testing.assert_array_equal(params.to_vector(), np.full(100, expected))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 def test_a_child_may_step_what_another_thread_was_stepping():
     params, opt = model()
     opt.step({"a": np.ones(50), "b": np.ones(50)})
     opt._tables.counters[t.BUSY] = 1  # as if another thread were inside a step
     opt._tables.lock.acquire()
-    child = os.fork()
-    if child == 0:
-        try:
-            opt.step({"a": np.ones(50), "b": np.ones(50)})
-            ok = bool((params["a"].value == -2.0).all())
-        except BaseException:
-            ok = False
-        os._exit(0 if ok else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def work():
+        opt.step({"a": np.ones(50), "b": np.ones(50)})
+        return (params["a"].value == -2.0).all()
+
+    assert in_child(work)
     with pytest.raises(ConcurrencyError):
         opt.step()
 
@@ -101,8 +97,7 @@ def attach():
     return layer.weight_g.shape == (2,)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 @pytest.mark.parametrize(
     ("lock", "use"),
     [(lambda: buffer._sealing, seal), (lambda: _hook._EXCHANGE, attach)],
@@ -120,14 +115,7 @@ def test_a_child_may_use_what_another_thread_had_locked(lock, use):
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait(60)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)  # ends a child that waits for ever
-        try:
-            ok = use()
-        except BaseException:
-            ok = False
-        os._exit(0 if ok else 1)
+    ok = in_child(use)
     done.set()
     thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ok

@@ -1,13 +1,12 @@
 """No number of threads changes a bit of an average; forked children may go on."""
 
-import os
-
 import numba
 import numpy as np
 import pytest
 
 import nbopt as nb
 from nbopt.kernels.cpu import run
+from tests.processes import forks, in_child
 
 SIZES = {"a": 1, "b": 4095, "c": 77, "d": 4097, "e": 0, "f": 20_011, "g": 4096}
 ALWAYS, NEVER = 0, 2**62  # values of PARALLEL_FROM
@@ -58,23 +57,19 @@ def test_threads_change_no_bit(monkeypatch, threads, dtype, make):
         assert play(dtype, make) == expected
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 @pytest.mark.parametrize("size", [50, 100_000])
 def test_a_child_may_use_what_another_thread_was_using(size):
     params = nb.ParameterBuffer.from_arrays({"w": np.ones(size)})
     average = nb.ModelAverage(0.5, params)
     average.step()
     average._lock.acquire()  # as if another thread were inside a call
-    child = os.fork()
-    if child == 0:
-        try:
-            params["w"].value += 2
-            average.step()
-            with average.apply():
-                ok = bool((params["w"].value == 2.0).all())
-        except BaseException:
-            ok = False
-        os._exit(not ok)
+
+    def work():
+        params["w"].value += 2
+        average.step()
+        with average.apply():
+            return (params["w"].value == 2.0).all()
+
+    assert in_child(work)
     average._lock.release()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

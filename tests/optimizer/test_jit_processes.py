@@ -12,6 +12,7 @@ import nbopt as nb
 from nbopt.kernels import tables as t
 from tests.kernels import python
 from tests.optimizer.jit import LARGE, SHAPES, digest, mixed, train
+from tests.processes import forks, in_child
 
 # --- code of the user's on disk -------------------------------------------------------------------
 
@@ -70,27 +71,9 @@ def test_a_loop_on_disk_serves_every_optimizer(tmp_path):
 
 # --- after a fork ---------------------------------------------------------------------------------
 
-forks = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
 
-
-def in_child(work):
-    """Run in a child process; return whether that was true."""
-    child = os.fork()
-    if child == 0:
-        try:
-            ok = bool(work())
-        except BaseException:
-            ok = False
-        os._exit(0 if ok else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
+@forks
 class TestForks:
-    pytestmark = forks
-
     @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
     def test_a_child_goes_on_with_the_same_bits(self):
         """The parent has threads in its state, of which the child has none."""
