@@ -17,7 +17,7 @@ from nbopt._validation import as_float_array
 from nbopt.errors import DeviceError, ParameterError
 from nbopt.layout import ALIGNMENT
 
-__all__ = ["HOST", "Memory", "Table", "aligned_zeros", "as_values", "find_memory"]
+__all__ = ["HOST", "Memory", "Table", "aligned_zeros", "as_values", "find_memory", "on_host"]
 
 Array = Any  # a NumPy array, or one of numba.cuda
 
@@ -211,6 +211,19 @@ def as_values(
     if array.dtype != dtype or (shape is not None and tuple(array.shape) != shape):
         return as_float_array(memory.read(array), what, dtype, shape)
     return array
+
+
+def on_host(value: Any) -> Any:
+    """Return a copy on the host of an array of a CUDA device, of whatever library; anything else as it is."""
+    if isinstance(value, np.ndarray) or not any(hasattr(value, name) for name in _OF_CUDA):
+        return value
+    memory = find_memory("cuda")
+    array = memory.borrow(value)
+    return value if array is None else memory.read(array)
+
+
+# What arrays of a CUDA device have, and those of numba.cuda, also in its simulator.
+_OF_CUDA = "__cuda_array_interface__", "__cuda_ndarray__"
 
 
 def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from nbopt._validation import as_integer
 from nbopt.errors import ParameterError
 from nbopt.kernels import scalars, tables
 from nbopt.layout import as_slices, magnitude_shape, sums_of
+from nbopt.memory import on_host
 
 __all__ = ["norm"]
 
@@ -25,7 +26,8 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
     Parameters
     ----------
     array : array_like
-        Real numbers of any shape. float32 and float64 are taken as they are, other real types as float64.
+        Real numbers of any shape. float32 and float64 are taken as they are, other real types as float64. One
+        of a GPU is copied to the host.
     dim : int, optional
         The axis that is kept, ``0 <= dim < ndim``; None for one norm over all elements.
 
@@ -55,7 +57,7 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
     >>> nb.norm([[3.0, 4.0], [0.0, 2.0]], dim=0)
     array([5., 2.])
     """
-    values = np.asarray(array)
+    values = np.asarray(on_host(array))
     if values.dtype.kind not in "iuf":
         raise TypeError(f"norm takes real numbers, got dtype {values.dtype}")
     if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:

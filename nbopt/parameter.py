@@ -51,6 +51,7 @@ class Parameter(Policy):
         parent: Parameter | None = None,
     ):
         self._buffer = buffer
+        self._memory: Memory = buffer._memory
         self._name = name
         self._shape = shape
         self._attr = attr
@@ -208,10 +209,6 @@ class Parameter(Policy):
         return self._parts or (self,)
 
     # --- values
-
-    @property
-    def _memory(self) -> Memory:
-        return self._buffer._memory
 
     def _both(self) -> tuple[Array, Array]:
         """Views of value and gradient, made once."""

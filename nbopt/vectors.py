@@ -53,7 +53,8 @@ def scatter(buffer: ParameterCollection, x: ArrayLike, what: str, space: str, fr
         values = buffer._memory.read(values).copy()
     ends = np.cumsum(sizes).tolist()
     pieces = [
-        values[end - part.size : end].reshape(part.shape) for part, end in zip(parts, ends, strict=True)
+        values[end - size : end].reshape(part.shape)
+        for part, size, end in zip(parts, sizes, ends, strict=True)
     ]
     for part, piece in zip(parts, pieces, strict=True):
         if what == "value" and part._role == "normed":

@@ -30,9 +30,9 @@ def as_guard(value: Any, name: str) -> int:
 
 def raise_found(tables: Tables, buffer: ParameterBuffer) -> None:
     """Raise what a step has found and not yet raised."""
-    counters = tables.counters[:]
-    if not counters[t.STATUS]:
+    if not tables.counters[t.STATUS]:
         return
+    counters = tables.counters[:]
     row = int(counters[t.CONSECUTIVE])
     tables.counters[[t.STATUS, t.CONSECUTIVE]] = 0
     name, what, index = _first_nonfinite(buffer[tables.layout.names[int(counters[t.BAD_SEGMENT])]])

@@ -157,9 +157,10 @@ def test_edits_fetch_nothing():
 
 
 def test_a_value_of_the_device_stays_there():
-    params = nb.ParameterBuffer.from_arrays({"w": np.arange(6.0).reshape(2, 3), "b": [1.0]}, device="cuda")
+    params = nb.ParameterBuffer("float64", device="cuda")
     spy = params._memory = Spy()
-    w = params["w"]
+    w = params.create_parameter([2, 3], "w")
+    params.create_parameter([1], "b")
     grad = spy.upload(np.full((2, 3), 4.0))
     w.grad = grad
     w.value = grad
@@ -211,6 +212,15 @@ def test_a_view_of_the_buffer_can_be_its_source():
         p["w"].value = p.flat[8:40]
     assert not params.owns(here.flat)
     np.testing.assert_array_equal(params.to_vector(), here.to_vector())
+
+
+def test_the_norm_of_an_array_of_the_device():
+    memory = CudaMemory(0)
+    values = np.random.default_rng(0).normal(size=(3, 7)).astype("float32")
+    there = nb.ParameterBuffer.from_arrays({"w": values}, device="cuda")["w"]
+    for array in (memory.upload(values), there, there.value):
+        assert nb.norm(array) == nb.norm(values)
+        np.testing.assert_array_equal(nb.norm(array, dim=1), nb.norm(values, dim=1))
 
 
 def test_no_copy_is_no_array_of_the_host():
