@@ -6,6 +6,7 @@ import pytest
 
 import nbopt as nb
 from nbopt.kernels.cpu import run
+from tests.kernels import python
 from tests.processes import forks, in_child
 
 SIZES = {"a": 1, "b": 4095, "c": 77, "d": 4097, "e": 0, "f": 20_011, "g": 4096}
@@ -55,6 +56,36 @@ def test_threads_change_no_bit(monkeypatch, threads, dtype, make):
     for count in threads:
         numba.set_num_threads(count)
         assert play(dtype, make) == expected
+
+
+SEVERAL = """
+import threading
+import numba
+import numpy as np
+import nbopt as nb
+
+def update(average):
+    for _ in range(100):
+        average.update()
+
+params = [nb.ParameterBuffer.from_arrays({"w": np.full(100_000, float(i))}) for i in range(4)]
+averages = [nb.ExponentialMovingAverage(0.5, p) for p in params]
+averages[0].update()  # starts the layer
+threads = [threading.Thread(target=update, args=(average,)) for average in averages]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+for average in averages:
+    average.apply()
+print(numba.threading_layer(), [bool((p["w"].value == i).all()) for i, p in enumerate(params)])
+"""
+
+
+def test_several_threads_under_the_layer_that_bears_one():
+    """The workqueue layer ends a process in which two threads enter it."""
+    printed = python("-c", SEVERAL, NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2")
+    assert printed == f"workqueue {[True] * 4}\n"
 
 
 @forks
