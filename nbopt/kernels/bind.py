@@ -281,6 +281,16 @@ def adaptors(rule: Rule) -> dict[str, Function]:
             *[f"    store_quad(rows[{a}], ACCUMULATORS, {a}, at, left, tables)" for a in kept],
             "    pass",
         ],
+        "load_columns": [
+            "def load_columns(rows, at, step, left, tables):",
+            *[f"    load_column(rows[{a}], ACCUMULATORS, {a}, at, step, left, tables)" for a in kept],
+            "    pass",
+        ],
+        "store_columns": [
+            "def store_columns(rows, at, step, left, tables):",
+            *[f"    store_column(rows[{a}], ACCUMULATORS, {a}, at, step, left, tables)" for a in kept],
+            "    pass",
+        ],
         "advance": [
             "def advance(i, param, rows, grad, fixed):",
             *_unpacked(f"rule({', '.join(arguments)})", old),
@@ -302,6 +312,8 @@ def adaptors(rule: Rule) -> dict[str, Function]:
         "scratch": intrinsics.scratch,
         "load_quad": quads.load_quad,
         "store_quad": quads.store_quad,
+        "load_column": quads.load_column,
+        "store_column": quads.store_column,
         "ACCUMULATORS": tables.ACCUMULATORS,
         "COEFFICIENTS": tables.COEFFICIENTS,
         "GROUPS": tables.GROUPS,

@@ -91,7 +91,7 @@ from nbopt.kernels.tables import (
     STEPS,
     ZERO_SLICES,
 )
-from nbopt.kernels.team import TEAM, barrier, keep_largest, keep_least
+from nbopt.kernels.team import TEAM, any_thread, barrier, keep_largest, keep_least
 from nbopt.kernels.trees import pairwise, pairwise_team
 
 NORMED = True  # binding says whether a parameter has weight norm
@@ -161,22 +161,31 @@ def fold_segment(s, measured, tables):
     return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
 
 
+def is_shared(s, tables):
+    """Whether a team folds segment `s` together: a v, and one of many partial sums."""
+    segments = integers(tables, SEGMENTS)
+    if reals(tables, COEFFICIENTS)[s, COEFFICIENT_MEASURED] == 0.0:
+        return False
+    if NORMED and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
+        return True
+    return TEAM and segments[s, SEGMENT_PARTIALS] > LONG
+
+
 def fold_shared(thread, threads, tables):
-    """What a team folds together: the slices of each v, and long segments."""
-    segments, coefficients = integers(tables, SEGMENTS), reals(tables, COEFFICIENTS)
-    if NORMED:
-        for s in range(segments.shape[0]):
-            measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
-            if measured and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
-                fold_slices(s, thread, threads, tables)
-    if TEAM:
-        barrier()
-        partials = reals(tables, PARTIALS)
-        for s in range(segments.shape[0]):
-            first, count = segments[s, SEGMENT_PARTIAL], segments[s, SEGMENT_PARTIALS]
-            if count > LONG and coefficients[s, COEFFICIENT_MEASURED] != 0.0:
-                for b in range(BIN_FROM, BIN_TO):
-                    pairwise_team(partials, b, first, 1, count, thread, threads)
+    """What a team folds together, found by a look at as many segments at a time as it has threads."""
+    segments, partials = integers(tables, SEGMENTS), reals(tables, PARTIALS)
+    count = segments.shape[0]
+    for begin in range(0, count, threads):
+        if any_thread(begin + thread < count and is_shared(begin + thread, tables)):
+            for s in range(begin, min(begin + threads, count)):
+                if is_shared(s, tables):
+                    if NORMED and segments[s, SEGMENT_KIND] == KIND_DIRECTION:
+                        fold_slices(s, thread, threads, tables)
+                        barrier()
+                    if TEAM and segments[s, SEGMENT_PARTIALS] > LONG:
+                        first, sums = segments[s, SEGMENT_PARTIAL], segments[s, SEGMENT_PARTIALS]
+                        for b in range(BIN_FROM, BIN_TO):
+                            pairwise_team(partials, b, first, 1, sums, thread, threads)
 
 
 def fold_sums(thread, threads, tables):

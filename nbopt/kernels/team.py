@@ -15,6 +15,11 @@ def barrier():
     """Wait for the other threads of the team, and see what they wrote."""
 
 
+def any_thread(value):
+    """Whether `value` is true in any thread of the team; all of it asks at once."""
+    return value
+
+
 def keep_least(table, column, value):
     """Lower `table[0, column]` to a value."""
     if value < table[0, column]:

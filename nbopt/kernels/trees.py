@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from nbopt.kernels.intrinsics import stack
 from nbopt.kernels.team import barrier
 
 LEVELS = 48  # of a pairwise tree: more than the logarithm of any number of blocks
+GROUP_LEVELS = 4  # that a thread of a team folds at a time
+GROUP = 16
 
 
 def pairwise(values, row, start, stride, count):
@@ -23,22 +26,28 @@ def pairwise(values, row, start, stride, count):
 
 
 def pairwise_team(values, row, start, stride, count, thread, threads):
-    """Fold as `pairwise` does, by all threads of a team; the sum is in the first for all to read."""
+    """Fold as `pairwise` does, by all threads of a team; the sum is in the first for all to read.
+
+    A thread takes four levels of the tree at a time. Where values are missing it adds zeros, which change no
+    bit: no sum here is -0.
+    """
+    sums = stack(GROUP)
     while count > 1:
-        half = count // 2
-        for begin in range(0, half, threads):
-            i, total = begin + thread, 0.0
-            if i < half:
-                pair = start + 2 * i * stride
-                total = values[row, pair] + values[row, pair + stride]
+        groups = (count + GROUP - 1) // GROUP
+        for begin in range(0, groups, threads):
+            first = GROUP * (begin + thread)
+            for i in range(GROUP):
+                sums[i] = 0.0
+                if first + i < count:
+                    sums[i] = values[row, start + (first + i) * stride]
+            for level in range(1, 1 + GROUP_LEVELS):
+                for i in range(GROUP >> level):
+                    sums[i] = sums[2 * i] + sums[2 * i + 1]
             barrier()  # what is written lies below what is read later on
-            if i < half:
-                values[row, start + i * stride] = total
+            if begin + thread < groups:
+                values[row, start + (begin + thread) * stride] = sums[0]
         barrier()
-        if count % 2 and thread == 0:
-            values[row, start + half * stride] = values[row, start + (count - 1) * stride]
-        barrier()
-        count = half + count % 2
+        count = groups
 
 
 def pairwise_rows(values, row, start, width, count):

@@ -23,6 +23,8 @@ __all__ = ["bind_launches", "compile_launches", "roundings_as_written"]
 
 # Of every kernel: the address of the table of addresses.
 SIGNATURE = (numba.int64,)
+# Three blocks of 256 threads to a multiprocessor: what little does not fit is read from the cache.
+OPTIONS = {"max_registers": 80}
 _compiling = threading.Lock()
 
 
@@ -52,9 +54,10 @@ def bind_launches(rule: Rule, dtype: np.dtype[Any], normed: bool) -> dict[str, t
     def lift(function: Callable[..., Any], template: Callable[..., Any]) -> Any:
         return function if is_simulated() else import_cuda().jit(device=True, inline="always")(function)
 
+    options = f"cuda, fma=False, {OPTIONS}"
     # One binder each: a name that carries the fingerprint of one launch is not taken for another's.
     return {
-        launch.__name__: Binder(lift, replacements, dtype, "cuda, fma=False", views=views).bind(launch)
+        launch.__name__: Binder(lift, replacements, dtype, options, views=views).bind(launch)
         for launch in launches
     }
 
@@ -70,7 +73,7 @@ def compile_launches(rule: Rule, dtype: np.dtype[Any], normed: bool, number: int
     if is_simulated():
         return tuple(map(jit, functions))
     with roundings_as_written():
-        kernels = tuple(Cached(function, jit).compile(SIGNATURE) for function in functions)
+        kernels = tuple(Cached(function, jit, **OPTIONS).compile(SIGNATURE) for function in functions)
     for kernel in kernels:
         kernel.bind()
     return kernels

@@ -8,8 +8,8 @@ import numpy as np
 
 from nbopt.kernels.cuda.warp import WARP, first_lane, lane_index, warp_count, warp_index, warp_sum
 from nbopt.kernels.fold import is_measured
-from nbopt.kernels.intrinsics import element_rows, integers, reals, scratch
-from nbopt.kernels.quads import load_quad
+from nbopt.kernels.intrinsics import element_rows, integers, reals, scratch, stack
+from nbopt.kernels.quads import load_ahead, load_quad
 from nbopt.kernels.scalars import BIN_FROM, BIN_TO, UP, is_safe, power_for, storage
 from nbopt.kernels.slices import form_slices
 from nbopt.kernels.tables import (
@@ -44,10 +44,22 @@ NORMED = True
 
 
 def square_sum(table, start, size, scale, tables):
-    """Sum of squares of at most one block, times an exact power of two squared; in the first lane."""
-    x = scratch(4, storage)
+    """Sum of squares of at most one block, times an exact power of two squared; in the first lane.
+
+    `start` is a multiple of 4. As many loads are under way as keep the memory busy.
+    """
+    x, whole = scratch(32, storage), size // (8 * LANES) * (8 * LANES)
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    for r in range(4 * lane_index(), size, LANES):
+    for r in range(4 * lane_index(), whole, 8 * LANES):
+        load_ahead(x, 8, table, start + r, tables)
+        for k in range(0, 32, 4):
+            p, q = np.float64(x[k]) * scale, np.float64(x[k + 1]) * scale
+            s, t = np.float64(x[k + 2]) * scale, np.float64(x[k + 3]) * scale
+            a += p * p
+            b += q * q
+            c += s * s
+            d += t * t
+    for r in range(whole + 4 * lane_index(), size, LANES):
         load_quad(x, table, 0, start + r, size - r, tables)
         p, q = np.float64(x[0]) * scale, np.float64(x[1]) * scale
         s, t = np.float64(x[2]) * scale, np.float64(x[3]) * scale
@@ -78,35 +90,37 @@ def reduce_run(start, size, first, tables):
 
 def write_products(v_start, d_start, size, into, column, tables):
     """Sums of v*v, v*d, d*d of at most one block, into three rows of a table."""
-    v, e = scratch(4, storage), scratch(4, storage)
-    v0, v1, v2, v3 = 0.0, 0.0, 0.0, 0.0
-    m0, m1, m2, m3 = 0.0, 0.0, 0.0, 0.0
-    d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0
-    for r in range(4 * lane_index(), size, LANES):
+    v, e, whole = scratch(16, storage), scratch(16, storage), 0
+    sums = stack(12)  # of v*v, then v*d, then d*d, by place in the quad
+    for q in range(12):
+        sums[q] = 0.0
+    if v_start % 4 == 0 and d_start % 4 == 0:
+        whole = size // (4 * LANES) * (4 * LANES)
+    for r in range(4 * lane_index(), whole, 4 * LANES):
+        load_ahead(v, 4, TRAINABLE, v_start + r, tables)
+        load_ahead(e, 4, DERIVED_GRADIENT, d_start + r, tables)
+        for k in range(0, 16, 4):
+            add_products(sums, v, e, k)
+    for r in range(whole + 4 * lane_index(), size, LANES):
         load_quad(v, TRAINABLE, 0, v_start + r, size - r, tables)
         load_quad(e, DERIVED_GRADIENT, 0, d_start + r, size - r, tables)
-        x, y = np.float64(v[0]), np.float64(e[0])
-        v0 += x * x
-        m0 += x * y
-        d0 += y * y
-        x, y = np.float64(v[1]), np.float64(e[1])
-        v1 += x * x
-        m1 += x * y
-        d1 += y * y
-        x, y = np.float64(v[2]), np.float64(e[2])
-        v2 += x * x
-        m2 += x * y
-        d2 += y * y
-        x, y = np.float64(v[3]), np.float64(e[3])
-        v3 += x * x
-        m3 += x * y
-        d3 += y * y
-    vv, vd = warp_sum((v0 + v2) + (v1 + v3)), warp_sum((m0 + m2) + (m1 + m3))
-    dd = warp_sum((d0 + d2) + (d1 + d3))
+        add_products(sums, v, e, 0)
+    vv = warp_sum((sums[0] + sums[2]) + (sums[1] + sums[3]))
+    vd = warp_sum((sums[4] + sums[6]) + (sums[5] + sums[7]))
+    dd = warp_sum((sums[8] + sums[10]) + (sums[9] + sums[11]))
     if lane_index() == 0:
         into[0, column] = vv
         into[1, column] = vd
         into[2, column] = dd
+
+
+def add_products(sums, v, e, first):
+    """Add the products of a quad."""
+    for j in range(4):
+        x, y = np.float64(v[first + j]), np.float64(e[first + j])
+        sums[j] += x * x
+        sums[4 + j] += x * y
+        sums[8 + j] += y * y
 
 
 def reduce_rows(first, count, s, tables):
@@ -127,33 +141,48 @@ def reduce_rows(first, count, s, tables):
 def reduce_tile(first, start, size, s, tables):
     """Sums down the columns of a tile, a lane for each."""
     segments, tiles = integers(tables, SEGMENTS), reals(tables, TILES)
-    v, e = scratch(4, storage), scratch(4, storage)
+    v, e = scratch(16, storage), scratch(16, storage)
     columns, row = segments[s, SEGMENT_WIDTH], first * ROW_BLOCK
     rows, out = min(ROW_BLOCK, segments[s, SEGMENT_OUTER] - row), segments[s, SEGMENT_TILE] + first * columns
     for c in range(start + lane_index(), start + size, WARP):
         at = segments[s, SEGMENT_START] + row * columns + c
         derived = segments[s, SEGMENT_DERIVED] + row * columns + c
         vv, vd, dd = 0.0, 0.0, 0.0
-        for r in range(0, rows, 4):
-            load_column(v, TRAINABLE, at + r * columns, columns, rows - r, tables)
-            load_column(e, DERIVED_GRADIENT, derived + r * columns, columns, rows - r, tables)
-            a, b, p, q = np.float64(v[0]), np.float64(v[1]), np.float64(v[2]), np.float64(v[3])
-            f, g, h, i = np.float64(e[0]), np.float64(e[1]), np.float64(e[2]), np.float64(e[3])
-            vv += (a * a + p * p) + (b * b + q * q)
-            vd += (a * f + p * h) + (b * g + q * i)
-            dd += (f * f + h * h) + (g * g + i * i)
+        for r in range(0, rows, 16):
+            load_rows_ahead(v, TRAINABLE, at + r * columns, columns, rows - r, tables)
+            load_rows_ahead(e, DERIVED_GRADIENT, derived + r * columns, columns, rows - r, tables)
+            for k in range(0, 16, 4):  # what is left out adds zeros
+                a, b, p, q = (
+                    np.float64(v[k]),
+                    np.float64(v[k + 1]),
+                    np.float64(v[k + 2]),
+                    np.float64(v[k + 3]),
+                )
+                f, g, h, i = (
+                    np.float64(e[k]),
+                    np.float64(e[k + 1]),
+                    np.float64(e[k + 2]),
+                    np.float64(e[k + 3]),
+                )
+                vv += (a * a + p * p) + (b * b + q * q)
+                vd += (a * f + p * h) + (b * g + q * i)
+                dd += (f * f + h * h) + (g * g + i * i)
         tiles[0, out + c] = vv
         tiles[1, out + c] = vd
         tiles[2, out + c] = dd
 
 
-def load_column(into, table, at, columns, left, tables):
-    """Read at most four elements of a column, those that are `left`; the others are 0."""
+def load_rows_ahead(into, table, at, columns, left, tables):
+    """Read at most 16 elements of a column, those that are `left`; the others are 0."""
     values = element_rows(tables, table, storage)
-    for j in range(4):
-        into[j] = storage(0.0)
-        if j < left:
+    if left >= 16:
+        for j in range(16):
             into[j] = values[0, at + j * columns]
+    else:
+        for j in range(16):
+            into[j] = storage(0.0)
+            if j < left:
+                into[j] = values[0, at + j * columns]
 
 
 def reduce_chunks(tables):

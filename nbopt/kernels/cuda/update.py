@@ -8,6 +8,7 @@ import numpy as np
 
 from nbopt.kernels.cuda.warp import (
     WARP,
+    any_thread,
     first_lane,
     lane_index,
     warp_barrier,
@@ -27,7 +28,7 @@ from nbopt.kernels.normed import (
     slice_at,
     update_magnitudes,
 )
-from nbopt.kernels.quads import direction_grad, load_quad, store_quad
+from nbopt.kernels.quads import direction_grad, load_column, load_quad, store_column, store_quad
 from nbopt.kernels.scalars import clamp, lasso, recomposed, ridge, scaled, storage
 from nbopt.kernels.slices import fold_columns_team
 from nbopt.kernels.tables import (
@@ -88,6 +89,14 @@ def load_rows(rows, at, left, tables):
 
 def store_rows(rows, at, left, tables):
     """Write a quad of each accumulator. Replaced at binding by the rule's own."""
+
+
+def load_columns(rows, at, step, left, tables):
+    """Read four elements of each accumulator, `step` apart. Replaced at binding by the rule's own."""
+
+
+def store_columns(rows, at, step, left, tables):
+    """Write four elements of each accumulator, `step` apart. Replaced at binding by the rule's own."""
 
 
 def update_run(start, size, s, tables):
@@ -208,41 +217,37 @@ def update_tile(first, start, size, s, tables):
         alpha, beta = scalars_of(k, s, tables)
         power_v, power_d = slices[SLICE_POWER_V, k], slices[SLICE_POWER_D, k]
         fast, near, far = is_fast(alpha, beta, k, s, tables), storage(alpha), storage(beta)
-        total, even, odd = 0.0, 0.0, 0.0
-        for r in range(count):
-            at = segments[s, SEGMENT_START] + (row + r) * columns + c
-            load_quad(v, TRAINABLE, 0, at, 1, tables)
+        total = 0.0
+        for r in range(0, count, 4):
+            at, left = segments[s, SEGMENT_START] + (row + r) * columns + c, count - r
+            load_column(v, TRAINABLE, 0, at, columns, left, tables)
             if active:
                 derived = segments[s, SEGMENT_DERIVED] + (row + r) * columns + c
-                load_quad(direction, DERIVED_GRADIENT, 0, derived, 1, tables)
-                load_rows(rows, at, 1, tables)
-                grad = direction_grad(
-                    fast,
-                    near,
-                    far,
-                    alpha,
-                    beta,
-                    power_v,
-                    power_d,
-                    direction[0],
-                    v[0],
-                    low,
-                    high,
-                    l1,
-                    l2,
-                )
-                advance(0, v, rows, grad, fixed)
-                store_quad(v, TRAINABLE, 0, at, 1, tables)
-                store_rows(rows, at, 1, tables)
-            a = np.float64(v[0])
-            # Four rows add as (r0 + r2) + (r1 + r3), see nbopt.kernels.cpu.reduce.add_squares.
-            if r % 2 == 0:
-                even += a * a
-            else:
-                odd += a * a
-            if r % 4 == 3 or r == count - 1:
-                total += even + odd
-                even, odd = 0.0, 0.0
+                load_column(direction, DERIVED_GRADIENT, 0, derived, columns, left, tables)
+                load_columns(rows, at, columns, left, tables)
+                for j in range(4):
+                    if j < left:
+                        grad = direction_grad(
+                            fast,
+                            near,
+                            far,
+                            alpha,
+                            beta,
+                            power_v,
+                            power_d,
+                            direction[j],
+                            v[j],
+                            low,
+                            high,
+                            l1,
+                            l2,
+                        )
+                        advance(j, v, rows, grad, fixed)
+                store_column(v, TRAINABLE, 0, at, columns, left, tables)
+                store_columns(rows, at, columns, left, tables)
+            # See nbopt.kernels.cpu.reduce.add_squares; what is left out adds zeros.
+            e, f, g, h = np.float64(v[0]), np.float64(v[1]), np.float64(v[2]), np.float64(v[3])
+            total += (e * e + g * g) + (f * f + h * h)
         tiles[0, out + c] = total
 
 
@@ -288,22 +293,31 @@ def update_chunks(tables):
 
 def fold_squares(thread, threads, tables):
     """Move the g, and form the scalars of w, of every v whose chunks are late; by a team."""
+    count = integers(tables, SEGMENTS).shape[0]
+    for begin in range(0, count, threads):
+        if any_thread(begin + thread < count and is_late(begin + thread, tables)):
+            for s in range(begin, min(begin + threads, count)):
+                if is_late(s, tables):
+                    fold_slice_squares(s, thread, threads, tables)
+
+
+def is_late(s, tables):
+    """Whether segment `s` is a v that moves and whose chunks are late."""
+    return integers(tables, SEGMENTS)[s, SEGMENT_PARTS] > 0 and is_normed_active(s, tables)
+
+
+def fold_slice_squares(s, thread, threads, tables):
+    """The same of one v."""
     segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
-    for s in range(segments.shape[0]):
-        if segments[s, SEGMENT_PARTS] > 0 and is_normed_active(s, tables):
-            count, width, tile = (
-                segments[s, SEGMENT_SLICES],
-                segments[s, SEGMENT_WIDTH],
-                segments[s, SEGMENT_TILE],
-            )
-            inner = width // count
-            fold_columns_team(1, tile, width, inner, segments[s, SEGMENT_PARTS], tiles, thread, threads)
-            for j in range(thread, count, threads):
-                k = segments[s, SEGMENT_FIRST_SLICE] + j
-                slices[SLICE_SQUARE, k] = tiles[0, tile + j * inner]
-                update_magnitudes(k, k + 1, s, tables)
-                compose_factors(k, k + 1, s, tables)
-            barrier()
+    count, width, tile = segments[s, SEGMENT_SLICES], segments[s, SEGMENT_WIDTH], segments[s, SEGMENT_TILE]
+    inner = width // count
+    fold_columns_team(1, tile, width, inner, segments[s, SEGMENT_PARTS], tiles, thread, threads)
+    for j in range(thread, count, threads):
+        k = segments[s, SEGMENT_FIRST_SLICE] + j
+        slices[SLICE_SQUARE, k] = tiles[0, tile + j * inner]
+        update_magnitudes(k, k + 1, s, tables)
+        compose_factors(k, k + 1, s, tables)
+    barrier()
 
 
 def compose_chunks(tables):

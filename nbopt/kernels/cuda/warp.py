@@ -42,6 +42,11 @@ def barrier():
     cuda.syncthreads()
 
 
+def any_thread(value):
+    """Whether `value` is true in any thread of the block."""
+    return cuda.syncthreads_or(np.int32(1) if value else np.int32(0)) != 0
+
+
 def shuffled_sum(x):
     """Sum over the lanes of a warp, in the first lane."""
     x += cuda.shfl_down_sync(EVERY_LANE, x, 16)
@@ -124,6 +129,7 @@ def count_one(table, column):
 # What stands in place of the names of nbopt.kernels.team.
 REPLACEMENTS = {
     "TEAM": TEAM,
+    "any_thread": any_thread,
     "barrier": barrier,
     "count_one": count_one,
     "keep_largest": keep_largest,
