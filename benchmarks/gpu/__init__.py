@@ -1,0 +1,1 @@
+"""The check of nbopt on a GPU, in one run; see `benchmarks.gpu.__main__`."""
