@@ -19,16 +19,24 @@ from nbopt.kernels import tables as t
 from nbopt.memory import Array, Memory, as_values
 from nbopt.parameter import Parameter
 from nbopt.storage import Storage
+from nbopt.strict import Strict
 from nbopt.summary import Summary, summarize
 
 __all__ = ["ParameterCollection"]
 
 
-class ParameterCollection(Mapping[str, Parameter]):
+class ParameterCollection(Strict, Mapping[str, Parameter]):
     """A mapping of names to parameters of one storage; `ParameterBuffer` adds how they come to be."""
 
     dtype: np.dtype[Any]
     _memory: Memory
+
+    _public = frozenset({"dtype", "device", "seed"})
+
+    def _mend(self, name: str) -> str:
+        if name in self:
+            return f"write params[{name!r}].value = array"
+        return super()._mend(name)
 
     # Collections are equal when they are the same, not when their names are.
     __eq__ = object.__eq__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from nbopt._validation import as_flag, as_number
 from nbopt.kernels import tables as t
 from nbopt.memory import Table
 from nbopt.regularizer import L1Decay, L2Decay, Regularizer
+from nbopt.strict import Strict
 
 if TYPE_CHECKING:
     from nbopt.attr import ParamAttr
@@ -19,12 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["Policy", "attribute_row"]
 
 
-class Policy(ABC):
+class Policy(Strict, ABC):
     """What a `Parameter` wishes for itself; every step reads it anew.
 
     Of a weight-normed parameter, setting an attribute sets it on g and on v; reading gives that of v.
     """
 
+    _instead = MappingProxyType(
+        {
+            "data": "value",
+            "gradient": "grad",
+            "grads": "grad",
+            "lr": "learning_rate",
+            "requires_grad": "trainable",
+            "weight_decay": "regularizer = nbopt.regularizer.L2Decay(...)",
+        }
+    )
     _row: Table  # becomes a row of the attribute table
 
     @property

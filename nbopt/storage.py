@@ -84,9 +84,14 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float32 or float64."""
     if dtype is None:
         raise TypeError("dtype must be float32 or float64, got None")
+    if isinstance(dtype, Mapping):
+        raise TypeError(
+            f"dtype must be float32 or float64, got {type(dtype).__name__}: for arrays by name, write "
+            "ParameterBuffer.from_arrays({...})"
+        )
     try:
         kind: np.dtype[Any] = np.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
     if kind not in (np.float32, np.float64) or not kind.isnative:
         raise TypeError(f"dtype must be float32 or float64, got {kind}")

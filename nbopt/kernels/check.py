@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dis
 import functools
 import math
@@ -31,6 +32,7 @@ _INSTEAD = {
     "square": "x * x",
     "where": "a if condition else b",
 }
+_BUILTINS = frozenset({"abs", "bool", "float", "int", "max", "min", "pow", "range", "round"})
 _WIDENING = (
     "an integer or a comparison used as a number, a constant of a module such as math.pi, or a NumPy scalar "
     "widens what it meets: write 1.0 if a > b else 0.0, and keep constants under names of their own as plain "
@@ -126,6 +128,8 @@ def _scan(function: types.FunctionType, name: str, seen: set[Any]) -> None:
             )
         else:
             used: Any = getattr(value, attribute, None) if value is np else value
+            if isinstance(used, types.ModuleType) and value is np:
+                raise TypeError(f"{name} uses {path}: a rule computes the same from the same numbers alone")
             if isinstance(used, np.ufunc) or _home(used) == "numpy":
                 raise TypeError(f"{name} calls {path}, a function of arrays: write {_instead(used.__name__)}")
             if callable(used) and _home(used) not in ("", "builtins", "math"):
@@ -152,6 +156,11 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any, str]]:
         attribute = str(following.argval) if following is not None and is_attribute else ""
         if this.opname == "LOAD_GLOBAL" and this.argval in function.__globals__:
             yield this.argval, function.__globals__[this.argval], attribute
+        elif this.opname == "LOAD_GLOBAL" and hasattr(builtins, this.argval) and this.argval not in _BUILTINS:
+            raise TypeError(
+                f"{function.__name__} uses {this.argval}: of what Python has built in, a rule may use "
+                f"{', '.join(sorted(_BUILTINS))}"
+            )
         elif this.opname in ("LOAD_DEREF", "LOAD_CLOSURE") and this.argval in closed:
             try:
                 yield this.argval, closed[this.argval].cell_contents, attribute

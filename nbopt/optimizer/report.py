@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from nbopt.kernels import scalars, trees
 from nbopt.kernels import tables as t
 from nbopt.optimizer.explain import Explanation, explain
 from nbopt.optimizer.nonfinite import raise_found
+from nbopt.strict import Strict
 
 if TYPE_CHECKING:
     from nbopt.buffer import ParameterBuffer
@@ -20,12 +22,26 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 
-class Report:
+class Report(Strict):
     """The part of an `Optimizer` that looks back; its counts and norms raise what is left to raise first."""
 
+    _public = frozenset({"name"})
+    _instead = MappingProxyType(
+        {
+            "learning_rate": "opt.set_lr(value)",
+            "lr": "opt.set_lr(value)",
+            "grad_clip": "opt.param_groups[0]['grad_clip'] = clip",
+            "weight_decay": "opt.param_groups[0]['weight_decay'] = value",
+        }
+    )
     _buffer: ParameterBuffer
     _tables: Tables
     _last_loss: float | None
+
+    def _mend(self, name: str) -> str:
+        if name in self._tables.rule.hyper:
+            return f"write opt.param_groups[0][{name!r}] = value"
+        return super()._mend(name)
 
     def check(self) -> None:
         """Raise what a step has found and not yet raised; reading a count or a norm does so too.

@@ -334,6 +334,8 @@ BODIES = {
     "subscript": ("return param - lr * grad[0], m[0]", "single numbers param[i]"),
     "another-module": ("return param - lr * numba.uint8(1), m", "numba.uint8 math"),
     "function-of-a-module": ("return param - draw(), m", "draw neither math"),
+    "random-numbers": ("return param - lr * np.random.rand(), m", "f uses np.random same numbers"),
+    "print": ("print(grad)\n    return param, m", "f uses print built in abs"),
     "one-result": ("return param - lr * grad", "f must return param, m; it returns float32"),
     "three-results": ("return param, m, grad", "f must return param, m; float32 x 3"),
     "list": ("return [param, m]", "f must return param, m; list"),
