@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -173,7 +174,7 @@ class Parameter(Policy):
         >>> nb.ParameterBuffer.from_arrays({"w": [[1.0, 2.0]]})["w"].size
         2
         """
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def device(self) -> str:
