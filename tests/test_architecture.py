@@ -91,25 +91,14 @@ def test_kernels_know_nothing_of_the_rest(path):
     assert used <= {"__version__"}
 
 
-LOW_ROOMS = ["parameter", "buffer", "layout", "clip", "attr", "errors", "regularizer", "initializer", "norms"]
-LOW_ROOMS += [
-    "weightnorm",
-    "storage",
-    "memory",
-    "naming",
-    "policy",
-    "collection",
-    "vectors",
-    "summary",
-    "_validation",
-]
+ABOVE_OPTIMIZERS = {"__init__.py", "__main__.py", "info.py", "testing.py", "warmup.py"}
+PARAMETERS = [path for path in sorted(PACKAGE.glob("*.py")) if path.name not in ABOVE_OPTIMIZERS]
+HIGH_ROOMS = ["nbopt.optimizer", "nbopt.averaging", "nbopt.checkpoint", "nbopt.testing", "nbopt.demo"]
 
 
-@pytest.mark.parametrize("path", [PACKAGE / f"{name}.py" for name in LOW_ROOMS], **ids)
+@pytest.mark.parametrize("path", PARAMETERS, **ids)
 def test_parameters_know_nothing_of_optimizers(path):
-    assert not [
-        name for name in of_package(path) if inside(name, "nbopt.optimizer", "nbopt.checkpoint", "nbopt.demo")
-    ]
+    assert not [name for name in of_package(path) if inside(name, *HIGH_ROOMS)]
 
 
 @pytest.mark.parametrize("path", room("nbopt.optimizer", "nbopt.averaging", "nbopt.compat"), **ids)
@@ -125,13 +114,23 @@ def test_nothing_in_a_checkpoint_is_run(path):
     assert not {"eval", "exec", "__import__"} & set(words(path))
 
 
-@pytest.mark.parametrize(
-    "path", [PACKAGE / "layout.py", PACKAGE / "errors.py", PACKAGE / "_validation.py"], **ids
-)
-def test_the_lowest_rooms_stand_alone(path):
+LOWEST_ROOMS = {
+    "layout.py": {"nbopt.kernels.tables"},
+    "errors.py": set(),
+    "_validation.py": {"nbopt.errors"},
+    "_state_dict.py": {"nbopt.errors"},
+}
+
+
+@pytest.mark.parametrize("name", LOWEST_ROOMS)
+def test_the_lowest_rooms_stand_alone(name):
     """Geometry knows the columns, checks know the errors, and errors know nothing."""
-    allowed = {"layout.py": {"nbopt.kernels.tables"}, "errors.py": set(), "_validation.py": {"nbopt.errors"}}
-    assert of_package(path) <= allowed[path.name]
+    assert of_package(PACKAGE / name) <= LOWEST_ROOMS[name]
+
+
+def test_averages_know_nothing_of_optimizers():
+    for path in room("nbopt.averaging"):
+        assert not [name for name in of_package(path) if inside(name, "nbopt.optimizer")], path
 
 
 @every_file
@@ -185,8 +184,7 @@ def test_only_a_cuda_backend_may_import_numba_cuda(path):
 @every_file
 def test_only_kernels_import_numba(path):
     if not inside(module_name(path), "nbopt.kernels"):
-        allowed = {"__main__.py"}  # it shows its version and threads
-        assert path.name in allowed or not [n for n in imports(path) if inside(n, "numba")]
+        assert not [name for name in imports(path) if inside(name, "numba")]
 
 
 @every_file
