@@ -182,10 +182,10 @@ class CudaMemory:
 
         What its owner has put into a stream for it is waited for in this stream.
         """
-        if getattr(value, "__cuda_ndarray__", False):
+        if is_simulated():
+            if not getattr(value, "__cuda_ndarray__", False):
+                return None
             array = value
-        elif is_simulated():
-            return None
         else:
             published = getattr(value, "__cuda_array_interface__", None)
             if published is None:
