@@ -112,7 +112,7 @@ class Cuts:
 
 
 CPU_CUTS = Cuts(t.WHOLE, t.TILE_WIDTH, t.TILE_LEAST)
-CUDA_CUTS = Cuts(t.BLOCK, t.LANES, t.LANES)  # what a warp takes
+CUDA_CUTS = Cuts(t.BLOCK, 32, 32)  # what a warp takes
 
 
 def sums_of(outer: int, slices: int, inner: int, whole: int = t.WHOLE) -> Sums:
