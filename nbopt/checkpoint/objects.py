@@ -15,49 +15,14 @@ from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint.header import Section, as_dtype
 from nbopt.checkpoint.stored import Stored
 from nbopt.checkpoint.values import plain
-from nbopt.errors import CheckpointError, ConcurrencyError
+from nbopt.errors import CheckpointError
 from nbopt.kernels import tables as t
 from nbopt.optimizer import Optimizer, schedule, state
-from nbopt.optimizer.tables import Tables, tables_of
+from nbopt.optimizer.standstill import Standstill
+from nbopt.optimizer.tables import tables_of
 from nbopt.parameter import Parameter
 
 __all__ = ["Item", "Restorable", "Stateful", "as_items", "as_weights"]
-
-
-class Steps:
-    """How many steps optimizers have taken; other threads take none while a checkpoint is made of them.
-
-    Parameters
-    ----------
-    what : str
-        How a message calls what they step.
-    tables : iterable of Tables
-        Of the optimizers.
-    """
-
-    def __init__(self, what: str, tables: Iterable[Tables]):
-        self._what = what
-        self._tables = list(tables)
-        self._before = self._count()
-
-    def _count(self) -> list[tuple[int, int]]:
-        found = []
-        for tables in self._tables:
-            counters = tables.counters[:]
-            if counters[t.BUSY]:
-                raise ConcurrencyError(
-                    f"another thread is stepping {self._what}; save and restore between steps"
-                )
-            found.append((int(counters[t.STEPS]), int(counters[t.SKIPPED])))
-        return found
-
-    def check(self) -> None:
-        """Raise if there was a step since."""
-        if self._count() != self._before:
-            raise ConcurrencyError(
-                f"another thread stepped {self._what} while it was saved; nothing was written. Save between "
-                "steps"
-            )
 
 
 class Item:
@@ -73,12 +38,14 @@ class Item:
         What it remembers, by name: arrays, which may be views of live memory, and plain values.
     absent : list of str
         Parameters whose gradient is absent.
+    still : Standstill or None
+        Of the optimizers that must not step meanwhile.
     """
 
     def __init__(
-        self, keyword: str | None, kind: str, remembered: Mapping[str, Any], steps: Steps | None = None
+        self, keyword: str | None, kind: str, remembered: Mapping[str, Any], still: Standstill | None = None
     ):
-        self._steps = steps
+        self.still = still
         self.keyword = keyword
         self.kind = kind
         self.arrays: dict[str, NDArray[Any]] = {}
@@ -104,8 +71,8 @@ class Item:
 
     def check_unchanged(self) -> None:
         """Raise if another thread has stepped it since."""
-        if self._steps is not None:
-            self._steps.check()
+        if self.still is not None:
+            self.still.check("it was saved; nothing was written. Save between steps")
 
 
 class Restorable(Item, ABC):
@@ -152,9 +119,9 @@ class _Parameters(Restorable):
     """The values of a buffer; with weight norm v and g, from which w follows."""
 
     def __init__(self, keyword: str | None, buffer: ParameterBuffer):
-        steps = Steps("these parameters", tables_of(buffer))
+        still = Standstill("these parameters", tables_of(buffer))
         parts = [part for p in buffer.values() for part in p._moved]
-        super().__init__(keyword, "ParameterBuffer", {part.name: _memory(part) for part in parts}, steps)
+        super().__init__(keyword, "ParameterBuffer", {part.name: _memory(part) for part in parts}, still)
         self.absent = [name for name, p in buffer.items() if not p.has_grad]
         self._buffer = buffer
 
@@ -199,8 +166,8 @@ class _OptimizerState(Restorable):
     def __init__(self, keyword: str | None, opt: Optimizer):
         opt.check()
         self._opt = opt
-        steps = Steps(f"this {type(opt).__name__}", [opt._tables])
-        super().__init__(keyword, "Optimizer", state.live(opt), steps)
+        still = Standstill(f"this {type(opt).__name__}", [opt._tables])
+        super().__init__(keyword, "Optimizer", state.live(opt), still)
         self._scheduled = schedule.get(opt).keys()  # the schedule says itself what it takes
         if opt._tables.counters[t.GUARD] != t.GUARD_PROPAGATE:
             self.finite = self.arrays.keys() - self._scheduled
@@ -253,8 +220,8 @@ class Stateful(Restorable):
 
 def as_weights(buffer: ParameterBuffer, parameters: Iterable[Parameter]) -> Item:
     """Return the composed weights of some parameters of a buffer, to be saved alone."""
-    steps = Steps("these parameters", tables_of(buffer))
-    return Item(None, "weights", {p.name: p._current() for p in parameters}, steps)
+    still = Standstill("these parameters", tables_of(buffer))
+    return Item(None, "weights", {p.name: p._current() for p in parameters}, still)
 
 
 def as_items(objects: Iterable[Any], named: Mapping[str, Any], what: str) -> list[Restorable]:

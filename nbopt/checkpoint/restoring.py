@@ -12,7 +12,8 @@ from nbopt.checkpoint import files, header
 from nbopt.checkpoint.header import Section
 from nbopt.checkpoint.objects import Restorable, Stateful
 from nbopt.checkpoint.stored import Stored
-from nbopt.errors import CheckpointError
+from nbopt.errors import CheckpointError, ConcurrencyError
+from nbopt.optimizer.standstill import Standstill
 
 __all__ = ["fill", "read", "uninterrupted"]
 
@@ -89,18 +90,29 @@ def _fill_all(path: str, pairs: Pairs) -> None:
             try:
                 item.fill(stored)
             except Exception as error:
-                for one in reversed(started):
-                    one.undo()
+                _undo(started)
                 raise _refusal(path, [f"{item.label}: {error}"]) from error
+    tables = {id(one): one for item, _ in pairs if item.still for one in item.still.tables}
     try:
-        for item, stored in pairs:
-            if not isinstance(item, Stateful):
-                item.fill(stored)
+        still = Standstill("what is restored", tables.values())
+    except ConcurrencyError:
+        _undo(started)
+        raise
+    try:
+        with still.held():
+            for item, stored in pairs:
+                if not isinstance(item, Stateful):
+                    item.fill(stored)
     except (OSError, CheckpointError) as error:
         raise CheckpointError(
             f"checkpoint {path!r} failed after it was verified ({error}); what was being restored is "
             "incomplete: restore it again before it is used"
         ) from error
+
+
+def _undo(started: Sequence[Stateful]) -> None:
+    for one in reversed(started):
+        one.undo()
 
 
 def read(path: files.Path) -> dict[str, Any]:

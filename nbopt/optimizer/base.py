@@ -281,6 +281,11 @@ class Optimizer(Stepping):
             ``<parameter>.<accumulator>`` arrays, ``<parameter>.step`` counts, and plain scalars; those of a
             schedule begin with ``LR_Scheduler.``.
 
+        Raises
+        ------
+        ConcurrencyError
+            If another thread is stepping this optimizer.
+
         Examples
         --------
         >>> import nbopt as nb
@@ -307,6 +312,8 @@ class Optimizer(Stepping):
         ------
         StateDictError
             If entries are missing, unexpected, or of a wrong shape, dtype or value; it names all of them.
+        ConcurrencyError
+            If another thread is stepping this optimizer; a step that begins meanwhile is refused.
 
         Examples
         --------

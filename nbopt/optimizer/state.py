@@ -14,6 +14,7 @@ from nbopt.errors import NboptError, StateDictError
 from nbopt.kernels import tables as t
 from nbopt.memory import Array
 from nbopt.optimizer import schedule
+from nbopt.optimizer.standstill import Standstill
 
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
@@ -43,7 +44,12 @@ def _entries(opt: Optimizer) -> dict[str, tuple[int, Array | None]]:
 
 def get(opt: Optimizer) -> dict[str, Any]:
     """Return the state dictionary."""
-    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in live(opt).items()}
+    still = Standstill(f"this {type(opt).__name__}", [opt._tables])
+    found = {
+        key: value.copy() if isinstance(value, np.ndarray) else value for key, value in live(opt).items()
+    }
+    still.check("its state was read. Read it between steps")
+    return found
 
 
 def live(opt: Optimizer) -> dict[str, Any]:
@@ -71,7 +77,8 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     """Fill in a state dictionary, after checking all of it."""
     problems, fill = examine(opt, saved, strict)
     refuse(opt, problems)
-    fill()
+    with Standstill(f"this {type(opt).__name__}", [opt._tables]).held():
+        fill()
 
 
 def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[list[str], Callable[[], None]]:

@@ -352,13 +352,19 @@ def test_a_step_while_another_thread_is_in_one(rule):
     opt = RULES[rule](0.1, parameters=params)
     opt.step(gradients(params))
     busy = opt._tables.counters[tables.BUSY :][:1]
-    busy[0] = 1
+
+    def meanwhile(call):
+        busy[0] = 1
+        try:
+            call()
+        finally:
+            busy[0] = 0
+
     words = f"another thread {type(opt).__name__}"
-    refuses(opt.step, ConcurrencyError, words, params, opt)
-    refuses(lambda: opt.step({"b": [5.0, 5.0, 5.0]}), ConcurrencyError, words, params, opt)
-    refuses(lambda: opt.minimize(no_grad_set=["w"]), ConcurrencyError, words, params, opt)
+    calls = opt.step, lambda: opt.step({"b": [5.0, 5.0, 5.0]}), lambda: opt.minimize(no_grad_set=["w"])
+    for call in calls:
+        refuses(partial(meanwhile, call), ConcurrencyError, words, params, opt)
     assert isinstance(ConcurrencyError(""), RuntimeError)
-    busy[0] = 0
     opt.step(gradients(params))
     assert opt.step_count == 2
 
