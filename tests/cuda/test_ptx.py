@@ -117,12 +117,9 @@ def test_offsets_have_64_bits(dtype, normed, launch, target):
 
 @each_target
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_computes_in_float32_what_is_written(name, target, request):
+def test_a_rule_computes_in_float32_what_is_written(name, target):
     """As often as it is written out, four times a quad, and nothing of it in float64."""
     rule = RULES[name]
-    if rule is rules.adamw:
-        reason = "literals of a built-in rule that another one calls stay float64"
-        request.applymarker(pytest.mark.xfail(reason=reason))
     base, code = (compiled(r, "float32", False, "update")[target] for r in (rules.sgd, rule))
     assert code.arithmetic("f64") == base.arithmetic("f64")
     added = code.arithmetic("f32") - base.arithmetic("f32")

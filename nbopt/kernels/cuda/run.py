@@ -56,8 +56,9 @@ class BoundStep:
                 [(address(a), n, a.shape[a.ndim - 1]) for a, n in zip(arrays, rows, strict=True)], np.int64
             ).reshape(t.TABLES, t.ADDRESS_COLUMNS)
         )
-        chunks = arrays[t.CHUNKS].shape[0] - 1
-        self._blocks = max(1, min(MOST_BLOCKS, -(-chunks * 32 // THREADS)))
+        chunks = memory.read(arrays[t.CHUNKS])
+        self._late = int(chunks[-1, t.CHUNK_FIRST])  # the chunks whose w waits for a third launch
+        self._blocks = max(1, min(MOST_BLOCKS, -(-(len(chunks) - 1) * 32 // THREADS)))
 
     def entry(self) -> Callable[[], int]:
         """Compile, and return a function without arguments that launches a step and returns 0.
@@ -67,7 +68,8 @@ class BoundStep:
         memory, entrance = self._memory, self._entrance
         with memory.context:
             kernels = compile_launches(*self._program, memory.number)
-            launches = [launch_of(kernel, self._blocks, address(self._addresses)) for kernel in kernels]
+            used = kernels if self._late else kernels[:2]
+            launches = [launch_of(kernel, self._blocks, address(self._addresses)) for kernel in used]
 
         def run() -> int:
             # The launches of two threads must not mix.

@@ -7,9 +7,6 @@ import pytest
 from tests.cuda.simulator import turns
 from tests.cuda.table import CASES, EACH
 
-# A rule that a built-in rule calls is bound for the CPU with its literals in float64.
-WIDENED = {("adamw", "float32"), ("adamw amsgrad", "float32")}
-
 
 @pytest.fixture(autouse=True)
 def in_turns(monkeypatch):
@@ -17,10 +14,7 @@ def in_turns(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "dtype"), EACH)
-def test_the_device_changes_no_bit(name, dtype, request):
-    if (name, dtype) in WIDENED:
-        reason = "AdamW rounds 1 - beta to float32 on the device alone"
-        request.applymarker(pytest.mark.xfail(reason=reason))
+def test_the_device_changes_no_bit(name, dtype):
     assert CASES[name].play(dtype, "cuda") == CASES[name].play(dtype, "cpu")
 
 
