@@ -72,6 +72,7 @@ class Binder:
         self._views = views or _VIEWS
         self._replacements = dict(replacements)
         self._dtype = dtype
+        self._marked: dict[Function, types.FunctionType] = {}  # what element-wise functions call
         self._lifted: dict[tuple[int, bool], Any] = {}
         self._templates: list[Function] = []  # keeps the ids above alive
         self._copies: list[types.FunctionType] = []
@@ -135,7 +136,12 @@ class Binder:
         """What a global name of a function stands for; one of the user's own means what it says."""
         if name in self._replacements and _is_ours(function):
             return self._replacements[name]
-        return function.__globals__[name]
+        value = function.__globals__[name]
+        if _is_elementwise(function):
+            value = getattr(value, "py_func", value)  # of a rule that another one calls
+            if isinstance(value, types.FunctionType) and not _is_elementwise(value):
+                return self._marked.setdefault(value, marked(value))
+        return value
 
     def _bound(self, name: str, value: Any, elementwise: bool) -> Any:
         """Compile a plain function, round a number of an element-wise one; record whatever it is."""

@@ -244,3 +244,13 @@ def test_a_refused_group_changes_nothing():
     with pytest.raises(KeyError):
         opt.add_param_group({"params": params["b"]})
     assert picture(params, opt) == before
+
+
+@pytest.mark.parametrize("kind", [nb.optimizer.Adam, nb.optimizer.AdamW])
+def test_moments_are_formed_in_the_precision_of_the_parameters(kind):
+    params = nb.ParameterBuffer.from_arrays({"w": np.ones(400, np.float32)})
+    opt = kind(0.1, parameters=params)
+    grad = np.random.default_rng(0).standard_normal(400).astype(np.float32)
+    opt.step({"w": grad})
+    share = np.float32(1) - np.float32(0.999)
+    assert_array_equal(opt.state_dict()["w.moment2"], share * grad * grad)
