@@ -1,0 +1,101 @@
+"""Launches and streams, as far as they show without a GPU: what the driver is given."""
+
+import ctypes
+import types
+
+import pytest
+
+import nbopt as nb
+from nbopt.errors import DeviceError
+from nbopt.kernels.cuda.stream import DEFAULT, handle_of
+from tests.cuda import SIMULATED, needs_numba_cuda
+
+
+class Protocol:
+    def __cuda_stream__(self):
+        return 0, 0x7F00
+
+
+def named(**attributes):
+    return types.SimpleNamespace(**attributes)
+
+
+@pytest.mark.parametrize(
+    ("stream", "handle"),
+    [
+        (0, DEFAULT),
+        (1, DEFAULT),
+        (2, 2),
+        (0x7F00, 0x7F00),
+        (Protocol(), 0x7F00),
+        (named(cuda_stream=0x7F00), 0x7F00),  # torch
+        (named(cuda_stream=0), DEFAULT),
+        (named(ptr=0x7F00), 0x7F00),  # CuPy
+        (named(handle=ctypes.c_int64(0x7F00).value), 0x7F00),  # Numba
+        (named(__cuda_stream__=(0, 0x7F00)), 0x7F00),
+    ],
+)
+def test_handle_of_a_stream(stream, handle):
+    assert handle_of(stream) == handle
+
+
+@pytest.mark.parametrize("stream", [None, "a", 1.5, True, named(), named(ptr=None)])
+def test_what_is_no_stream(stream):
+    with pytest.raises(TypeError, match="expected a CUDA stream"):
+        handle_of(stream)
+
+
+def test_a_handle_is_not_negative():
+    with pytest.raises(ValueError, match="not negative"):
+        handle_of(-1)
+
+
+def test_a_buffer_of_the_cpu_has_no_stream():
+    params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+    with pytest.raises(DeviceError, match="device='cpu'"), params.use_stream(1):
+        pass
+
+
+@needs_numba_cuda
+@pytest.mark.skipif(SIMULATED, reason="the simulator has no driver")
+class TestQuickLaunch:
+    """A driver that keeps what it is given."""
+
+    @pytest.fixture
+    def given(self, monkeypatch):
+        from numba.cuda.cudadrv.driver import driver
+
+        given = []
+
+        def launch(function, *rest):
+            # The driver reads the arguments where the one before the last points to.
+            pointer = ctypes.cast(rest[-2], ctypes.POINTER(ctypes.c_void_p))[0]
+            argument = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_int64))[0]
+            given.append((int(function), rest[:8], argument))
+
+        monkeypatch.setitem(vars(driver), "cuLaunchKernel", launch)
+        monkeypatch.setitem(vars(driver), "cuKernelGetFunction", lambda kernel: int(kernel) + 1)
+        return given
+
+    def kernel(self, handle):
+        library = named(get_cufunc=lambda: named(handle=handle))
+        return named(library=library)
+
+    @pytest.mark.parametrize("kind", ["CUfunction", "CUkernel"])
+    def test_what_the_driver_is_given(self, given, kind):
+        from numba.cuda.cudadrv.driver import binding
+
+        from nbopt.kernels.cuda.run import THREADS, launch_of
+
+        address = 2**47 - 16
+        launch = launch_of(self.kernel(getattr(binding, kind)(1000)), 7, address)
+        launch(named(handle=5))
+        launch(named(handle=6))
+        function = 1001 if kind == "CUkernel" else 1000
+        grid = 7, 1, 1, THREADS, 1, 1, 0
+        assert given == [(function, (*grid, 5), address), (function, (*grid, 6), address)]
+
+    def test_other_versions_of_numba_cuda_launch_themselves(self):
+        from nbopt.kernels.cuda.run import PlainLaunch, launch_of
+
+        assert isinstance(launch_of(named(), 7, 0), PlainLaunch)
