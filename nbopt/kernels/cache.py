@@ -19,24 +19,24 @@ class Cached:
     ----------
     function : function
         Its file must exist.
-    jit : callable
-        `numba.njit`, or that of another device.
+    jit : callable, optional
+        That of another device in place of `numba.njit`.
     **options
         Of `jit`.
     """
 
-    def __init__(self, function: types.FunctionType, jit: Callable[..., Any] = numba.njit, **options: Any):
+    def __init__(self, function: types.FunctionType, jit: Callable[..., Any] | None = None, **options: Any):
         if numba.config.DISABLE_JIT:
             raise RuntimeError("nbopt runs compiled code only: unset NUMBA_DISABLE_JIT")
         self.py_func = function
-        self._jit = jit
+        self._jit = jit or numba.njit
         self._options = options
         try:
-            self._dispatcher = jit(cache=True, **options)(function)
+            self._dispatcher = self._jit(function, cache=True, **options)
         except RuntimeError as error:
             if "cache" not in str(error):
                 raise
-            self._dispatcher = jit(**options)(function)
+            self._dispatcher = self._jit(function, **options)
             _warn_once("no directory for it can be written")
 
     def __call__(self, *args: Any) -> Any:
@@ -51,7 +51,7 @@ class Cached:
         try:
             self._dispatcher.compile(signature)
         except Exception as error:  # a damaged file can raise anything; a true error comes again
-            self._dispatcher = self._jit(**self._options)(self.py_func)
+            self._dispatcher = self._jit(self.py_func, **self._options)
             self._dispatcher.compile(signature)
             _warn_once(f"{type(error).__name__}: {error}")
         return self._dispatcher.overloads[signature]

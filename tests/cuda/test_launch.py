@@ -99,3 +99,14 @@ class TestQuickLaunch:
         from nbopt.kernels.cuda.run import PlainLaunch, launch_of
 
         assert isinstance(launch_of(named(), 7, 0), PlainLaunch)
+
+    def test_the_linker_does_not_optimize(self):
+        """It would join products and sums again, unseen in the PTX; and `jit` loses options on one way."""
+        from numba import cuda
+
+        from nbopt.kernels.cache import Cached
+        from nbopt.kernels.cuda.launch import OPTIONS
+
+        options = Cached(handle_of, cuda.jit, **OPTIONS)._dispatcher.targetoptions
+        assert options["lto"] is False
+        assert options["max_registers"] == 80

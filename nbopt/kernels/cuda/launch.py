@@ -23,8 +23,9 @@ __all__ = ["bind_launches", "compile_launches", "roundings_as_written"]
 
 # Of every kernel: the address of the table of addresses.
 SIGNATURE = (numba.int64,)
-# Three blocks of 256 threads to a multiprocessor: what little does not fit is read from the cache.
-OPTIONS = {"max_registers": 80}
+# Three blocks of 256 threads to a multiprocessor: what little does not fit is read from the cache. Where the
+# linker optimizes, which numba-cuda lets it do if it can, it joins operations again (contract N4).
+OPTIONS = {"max_registers": 80, "lto": False}
 _compiling = threading.Lock()
 
 
