@@ -242,7 +242,7 @@ def fold_clip(r, thread, threads, tables):
     clips, members = reals(tables, CLIPS), integers(tables, MEMBERS)
     partials, coefficients = reals(tables, PARTIALS), reals(tables, COEFFICIENTS)
     first, count = int(clips[r, CLIP_FIRST]), int(clips[r, CLIP_COUNT])
-    scratch = partials.shape[1] - members.shape[0]
+    scratch = partials.shape[1] - coefficients.shape[0]
     if thread == 0:
         clips[r, CLIP_LARGEST] = 0.0
     barrier()

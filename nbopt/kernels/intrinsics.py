@@ -267,6 +267,17 @@ def acquire(typing_context, array, index):
 
 
 @intrinsic
+def latest(typing_context, array, index):
+    """Return `array[0, index]` (int64) as it is now, after everything that was read before."""
+
+    def generate(context, builder, signature, arguments):
+        builder.fence("acq_rel")
+        return builder.load_atomic(_word(context, builder, signature, arguments), "acquire", align=8)
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
 def release(typing_context, array, index):
     """Set `array[0, index]` (int64) to 0, after everything that was written before."""
 

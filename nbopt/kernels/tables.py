@@ -79,7 +79,7 @@ REGULARIZER_NONE, REGULARIZER_L1, REGULARIZER_L2 = range(3)
 # int64, owned by the optimizer: one segment.
 (
     MEMBER_GROUP,  # row of the group table, -1 for a segment that the optimizer does not move
-    MEMBER_STEPS,  # updates taken
+    MEMBER_STEPS,  # updates taken; in the first row of an edit, the rows of its clip table
     MEMBER_ORDER,  # the segments sorted by clip, then name: the order in which sums join a global norm
     MEMBER_COLUMNS,
 ) = range(4)
@@ -158,8 +158,11 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     CLIPS_USED,  # rows of the clip table
     OUTCOME,  # what the last fold returned
     TICKETS,  # on a GPU: how many blocks of the launch that runs are done
+    REQUESTED,  # edits of groups and clips left aside for the next step, see nbopt.kernels.cpu.step.adopt
+    ADOPTED,  # those that a step took over
     COUNTER_COLUMNS,
-) = range(13)
+) = range(15)
+STAGES = 3  # of members, groups and clips on the CPU: the rows in use, and two edits in turn
 
 GUARD_PROPAGATE, GUARD_SKIP, GUARD_RAISE = range(3)  # what a non-finite gradient does
 MAX_CONSECUTIVE = 10

@@ -8,7 +8,6 @@ from typing import Any
 from nbopt._validation import as_number
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
-from nbopt.kernels import tables as t
 from nbopt.optimizer.adam import ADAM_CHECKS, check_flags
 from nbopt.optimizer.base import Optimizer
 from nbopt.optimizer.lr.base import LRScheduler
@@ -140,7 +139,7 @@ class AdamW(Optimizer):
             row = number, *answer
             if row not in self._rows:
                 self._rows.append(row)
-            self._tables.members[segment, t.MEMBER_GROUP] = self._rows.index(row)
+            self._tables.group_of[segment] = self._rows.index(row)
 
     def _write_groups(self) -> None:
         rows = []

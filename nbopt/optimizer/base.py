@@ -145,7 +145,7 @@ class Optimizer(Stepping):
         where = f"{type(self).__name__} group {len(self._groups)}"
         segment_of = self._buffer._seal().segment_of
         segments = [segment_of[part.name] for p in values["params"] for part in p._moved]
-        self._tables.members[segments, t.MEMBER_GROUP] = len(self._groups)
+        self._tables.group_of[segments] = len(self._groups)
         values = {**values, "params": tuple(values["params"])}
         self._groups.append(ParamGroup(values, self._group_checks, where, self._write_groups))
 

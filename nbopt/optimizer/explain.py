@@ -97,7 +97,7 @@ def explain(opt: Optimizer, name: Any) -> tuple[Explanation, ...]:
 
 def _explained(opt: Optimizer, whole: Parameter, part: Parameter, s: int, number: int) -> Explanation:
     group = opt.param_groups[number]
-    row = opt._tables.groups[opt._tables.members[s, t.MEMBER_GROUP]]
+    row = opt._tables.group_rows[opt._tables.group_of[s]]
     attributes = part._row
     factors = {"base": opt.get_lr(), "group": group["learning_rate"]}
     if group["learning_rate"] and row[t.GROUP_RATE] != group["learning_rate"]:

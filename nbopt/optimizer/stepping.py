@@ -96,6 +96,7 @@ class Stepping(Report):
             )
         from nbopt.kernels.cpu.jit import JitState, jit_step
 
+        self._tables.is_lent = True
         rates = self._tables.memory.array_of(self._tables.rates)
         return jit_step, JitState(rates, cast("BoundStep", self._tables.program).call())
 

@@ -45,9 +45,8 @@ if hasattr(os, "register_at_fork"):
 
 # What a step writes into; on a GPU, BUSY is nothing that it would.
 _CLIPS_STEPPED = t.CLIP_COEFFICIENT, t.CLIP_SCALE, t.CLIP_LARGEST
-_COUNTERS_STEPPED = tuple(
-    column for column in range(t.COUNTER_COLUMNS) if column not in (t.BUSY, t.GUARD, t.CLIPS_USED)
-)
+_OF_THE_HOST = t.BUSY, t.GUARD, t.CLIPS_USED, t.REQUESTED, t.ADOPTED
+_COUNTERS_STEPPED = tuple(column for column in range(t.COUNTER_COLUMNS) if column not in _OF_THE_HOST)
 
 
 class Tables:
@@ -75,15 +74,18 @@ class Tables:
         self.memory: Memory = memory
         self.dtype = buffer.dtype
         self.accumulators = memory.zeros((len(rule.accumulators), layout.size - derived), buffer.dtype)
-        members = np.zeros((count, t.MEMBER_COLUMNS), np.int64)
-        members[:, t.MEMBER_GROUP] = -1
+        self.group_of = np.full(count, -1)  # the row of the group table of each segment
+        self.group_rows = np.zeros((count, t.GROUP_HYPER + len(rule.hyper)))
+        stages = t.STAGES if memory.is_host else 1
+        members = np.zeros((stages * count, t.MEMBER_COLUMNS), np.int64)
         coefficients = np.zeros((count, t.COEFFICIENT_RULE + 1 + len(rule.reads)))
         counters = np.zeros(t.COUNTER_COLUMNS, np.int64)
         counters[t.GUARD] = guard
         counters[t.CLIPS_USED] = 1
+        self.is_lent = False  # whether compiled code of the user's may step at any time
         self.members: Table = memory.table(members, (t.MEMBER_STEPS,))
-        self.groups: Table = memory.table(np.zeros((count, t.GROUP_HYPER + len(rule.hyper))))
-        self.clips: Table = memory.table(np.zeros((count + 1, t.CLIP_COLUMNS)), _CLIPS_STEPPED)
+        self.groups: Table = memory.table(np.zeros((stages * count, self.group_rows.shape[1])))
+        self.clips: Table = memory.table(np.zeros((stages * (count + 1), t.CLIP_COLUMNS)), _CLIPS_STEPPED)
         self.coefficients: Table = memory.table(coefficients, tuple(range(coefficients.shape[1])))
         self.rates: Table = memory.table(np.array([rate]))
         self.counters: Table = memory.table(counters, _COUNTERS_STEPPED)
@@ -120,16 +122,31 @@ class Tables:
             own = (group[name] for name in self.rule.hyper)
             # In the order of the columns.
             head = group["learning_rate"], *decay_columns(decay), group["rescale_grad"], rows[index]
-            self.groups[index] = *head, *own
-        group_of = self.members[:, t.MEMBER_GROUP]
-        clip_of = np.where(group_of >= 0, self.groups[group_of, t.GROUP_CLIP], 0).astype(np.int64)
-        self.members[:, t.MEMBER_ORDER] = np.lexsort((self._rank, clip_of))
-        counts = np.bincount(clip_of, minlength=len(clips))
+            self.group_rows[index] = *head, *own
+        self.publish(clips)
+
+    def publish(self, clips: Sequence[GradientClip | None]) -> None:
+        """Let the steps that follow see groups and clips, all of an edit or nothing of it."""
+        count = len(self.group_of)
+        clip_of = np.where(self.group_of >= 0, self.group_rows[self.group_of, t.GROUP_CLIP], 0)
+        counts = np.bincount(clip_of.astype(np.int64), minlength=len(clips))
         firsts = np.cumsum(counts) - counts
-        for index, clip in enumerate(clips):
-            limits = clip._columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf)
-            self.clips[index, : t.CLIP_COUNT + 1] = *limits, firsts[index], counts[index]
-        self.counters[t.CLIPS_USED] = len(clips)
+        limits = [clip._columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf) for clip in clips]
+        requested, stage = int(self.counters[t.REQUESTED]) + 1, 0
+        if self.memory.is_host and (self.is_lent or self.counters[t.BUSY]):
+            stage = 1 + requested % 2
+        row = stage * count
+        self.groups[row : row + count] = self.group_rows
+        self.members[row : row + count, t.MEMBER_GROUP] = self.group_of
+        self.members[row : row + count, t.MEMBER_ORDER] = np.lexsort((self._rank, clip_of))
+        first = stage * (count + 1)
+        self.clips[first : first + len(clips), : t.CLIP_COUNT + 1] = np.column_stack([limits, firsts, counts])
+        if stage:
+            self.members[row, t.MEMBER_STEPS] = len(clips)
+            self.counters[t.REQUESTED] = requested
+        else:
+            self.counters[t.CLIPS_USED] = len(clips)
+            self.counters[t.ADOPTED] = self.counters[t.REQUESTED]
 
     @functools.cached_property
     def program(self) -> BoundStep | CudaStep:

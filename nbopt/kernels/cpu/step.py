@@ -14,9 +14,10 @@ from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, up
 from nbopt.kernels.cpu.reduce import reduce_range
 from nbopt.kernels.cpu.update import update_rows, update_run
 from nbopt.kernels.fold import fold, mark_measured
-from nbopt.kernels.intrinsics import acquire, integers, pointer, reals, release
+from nbopt.kernels.intrinsics import acquire, integers, latest, pointer, reals, release
 from nbopt.kernels.normed import is_normed_active
 from nbopt.kernels.tables import (
+    ADOPTED,
     BUSY,
     CHUNK_COST,
     CHUNK_FIRST,
@@ -25,11 +26,21 @@ from nbopt.kernels.tables import (
     CHUNK_SPAN,
     CHUNK_START,
     CHUNKS,
+    CLIP_COUNT,
+    CLIPS,
+    CLIPS_USED,
     COEFFICIENT_ACTIVE,
     COEFFICIENTS,
     CONCURRENT,
     COUNTERS,
+    GROUPS,
+    MEMBER_GROUP,
+    MEMBER_ORDER,
+    MEMBER_STEPS,
+    MEMBERS,
     REFUSED,
+    REQUESTED,
+    SEGMENTS,
     SPAN_PIECE,
     SPAN_PLAIN,
     SPAN_ROWS,
@@ -104,6 +115,29 @@ def compose_all(threads, late, tables):
             compose_range(begin, end, tables)
 
 
+def adopt(tables):
+    """Take over the last edit of groups and clips that was made while steps may have run.
+
+    The edits stand in two stages by turns, so the one being written is not the one that was requested last.
+    """
+    counters = integers(tables, COUNTERS)
+    members, groups, clips = integers(tables, MEMBERS), reals(tables, GROUPS), reals(tables, CLIPS)
+    count, wanted = integers(tables, SEGMENTS).shape[0], latest(counters, REQUESTED)
+    while wanted != counters[0, ADOPTED]:
+        stage = 1 + wanted % 2
+        for s in range(count):
+            members[s, MEMBER_GROUP] = members[stage * count + s, MEMBER_GROUP]
+            members[s, MEMBER_ORDER] = members[stage * count + s, MEMBER_ORDER]
+            for c in range(groups.shape[1]):
+                groups[s, c] = groups[stage * count + s, c]
+        for r in range(count + 1):
+            for c in range(CLIP_COUNT + 1):
+                clips[r, c] = clips[stage * (count + 1) + r, c]
+        counters[0, CLIPS_USED] = members[stage * count, MEMBER_STEPS]
+        counters[0, ADOPTED] = wanted
+        wanted = latest(counters, REQUESTED)
+
+
 def step(address, threads):
     """Take one step; return STEPPED, REFUSED or CONCURRENT.
 
@@ -120,6 +154,7 @@ def step(address, threads):
         return CONCURRENT
     outcome = REFUSED
     if counters[0, STATUS] == 0:
+        adopt(tables)
         mark_measured(0, 1, tables)
         reduce_all(threads, tables)
         outcome = fold(0, 1, tables)
