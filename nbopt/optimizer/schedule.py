@@ -53,10 +53,10 @@ def check_names(buffer: ParameterBuffer) -> None:
 def follow(opt: Optimizer, scheduler: LRScheduler | None) -> None:
     """Let a schedule, or none, set the rate of an optimizer from its next step on."""
     if opt._scheduler is not None:
-        opt._scheduler._driven.discard(opt)
+        opt._scheduler._optimizers.pop(id(opt), None)
     opt._scheduler = scheduler
     if scheduler is not None:
-        scheduler._driven.add(opt)
+        scheduler._optimizers[id(opt)] = opt
 
 
 # --- the state, flat -------------------------------------------------------------------------------

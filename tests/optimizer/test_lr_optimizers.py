@@ -1,6 +1,7 @@
 """Optimizers that follow a schedule: its rate now is that of the next step."""
 
 import gc
+import sys
 import threading
 import weakref
 
@@ -249,3 +250,29 @@ def test_threads_each_with_a_schedule():
     for thread in threads:
         thread.join()
     assert together == alone
+
+
+def test_optimizers_may_be_built_while_another_thread_steps_their_schedule():
+    """Without a look at the followers at one moment, stepping fails: the set changed while it was read."""
+    params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+    schedule, failures, done = nb.optimizer.lr.ExponentialDecay(0.5, gamma=1.0), [], threading.Event()
+
+    def step():
+        try:
+            while not done.is_set():
+                schedule.step()
+        except RuntimeError as error:
+            failures.append(error)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=step)
+        thread.start()
+        built = [nb.optimizer.SGD(schedule, params) for _ in range(400)]
+        done.set()
+        thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    assert not failures
+    assert {opt.get_lr() for opt in built} == {0.5}

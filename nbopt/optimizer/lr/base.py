@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class LRScheduler:
     @last_lr.setter
     def last_lr(self, value: float) -> None:
         self._last_lr = self._checked_rate(value)
-        for opt in self._driven:
+        for opt in self._driven():
             opt._tables.rates[0] = self._last_lr
 
     def _checked_rate(self, value: Any) -> float:
@@ -113,19 +113,24 @@ class LRScheduler:
         name = f"the rate of {type(self).__name__} at step {self.last_epoch}"
         rate = as_rate(value, name)
         if rate > FLOAT32_MAX:
-            for opt in self._driven:
+            for opt in self._driven():
                 opt._checked_rate(rate, name)
         return rate
 
     @property
-    def _driven(self) -> WeakSet[Optimizer]:
+    def _optimizers(self) -> WeakValueDictionary[int, Optimizer]:
         """The optimizers that follow; a copy has none, until copied optimizers join it."""
-        if "_optimizers" not in self.__dict__:
-            self._optimizers: WeakSet[Optimizer] = WeakSet()
-        return self._optimizers
+        followers: WeakValueDictionary[int, Optimizer]
+        followers = self.__dict__.setdefault("_followers", WeakValueDictionary())
+        return followers
+
+    def _driven(self) -> list[Optimizer]:
+        """The optimizers that follow now; other threads may build more meanwhile."""
+        followers = (reference() for reference in self._optimizers.valuerefs())
+        return [opt for opt in followers if opt is not None]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_optimizers"}
+        return {key: value for key, value in self.__dict__.items() if key != "_followers"}
 
     # --- steps
 
