@@ -1,6 +1,8 @@
 """Launches and streams, as far as they show without a GPU: what the driver is given."""
 
 import ctypes
+import subprocess
+import sys
 import types
 
 import pytest
@@ -110,3 +112,21 @@ class TestQuickLaunch:
         options = Cached(handle_of, cuda.jit, **OPTIONS)._dispatcher.targetoptions
         assert options["lto"] is False
         assert options["max_registers"] == 80
+
+
+LENT = """
+import numpy as np
+if hasattr(np, "row_stack"):
+    del np.row_stack  # as in NumPy 2.5
+from nbopt.kernels.cuda.device import import_cuda
+assert import_cuda().implementation == "NVIDIA"
+import numba.cuda.np.arrayobj
+assert not hasattr(np, "row_stack")
+"""
+
+
+@needs_numba_cuda
+@pytest.mark.skipif(SIMULATED, reason="the simulator does not load it")
+def test_a_name_that_numpy_lost_is_lent():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", LENT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
