@@ -119,7 +119,7 @@ RULES = {
 }
 USERS = ("capped", "heavy ball", "triple")
 # What takes a power, in which the libraries of devices differ.
-POWERS = ("adam", "amsgrad", "adamw", "adamw amsgrad")
+POWERS = [RULES[name] for name in ("adam", "amsgrad", "adamw", "adamw amsgrad")]
 CLIPS = {
     "value": VALUE(0.5, -0.25),
     "value 0": VALUE(0.0),

@@ -56,9 +56,9 @@ class BoundStep:
                 [(address(a), n, a.shape[a.ndim - 1]) for a, n in zip(arrays, rows, strict=True)], np.int64
             ).reshape(t.TABLES, t.ADDRESS_COLUMNS)
         )
-        chunks = memory.read(arrays[t.CHUNKS])
-        self._late = int(chunks[-1, t.CHUNK_FIRST])  # the chunks whose w waits for a third launch
-        self._blocks = max(1, min(MOST_BLOCKS, -(-(len(chunks) - 1) * 32 // THREADS)))
+        chunks = arrays[t.CHUNKS].shape[0] - 1
+        self._blocks = max(1, min(MOST_BLOCKS, -(-chunks * 32 // THREADS)))
+        self._late = arrays[t.TILES].size > 0  # whether a w waits for the sums of several chunks
 
     def entry(self) -> Callable[[], int]:
         """Compile, and return a function without arguments that launches a step and returns 0.

@@ -8,11 +8,6 @@ from tests.cuda.simulator import turns
 from tests.cuda.table import CASES, EACH
 
 
-@pytest.fixture(autouse=True)
-def in_turns(monkeypatch):
-    turns.install(monkeypatch)
-
-
 @pytest.mark.parametrize(("name", "dtype"), EACH)
 def test_the_device_changes_no_bit(name, dtype):
     assert CASES[name].play(dtype, "cuda") == CASES[name].play(dtype, "cpu")

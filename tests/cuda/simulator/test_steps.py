@@ -7,15 +7,9 @@ from nbopt.errors import ConcurrencyError, NonFiniteGradientError
 from nbopt.kernels import tables as t
 from nbopt.kernels.cuda import memory, run
 from tests.cuda.played import arrays_of, picture
-from tests.cuda.simulator import turns
 from tests.cuda.table import CASES, GLOBAL, Normed, momentum
 
 NAN = float("nan")
-
-
-@pytest.fixture(autouse=True)
-def in_turns(monkeypatch):
-    turns.install(monkeypatch)
 
 
 @pytest.fixture
@@ -82,15 +76,14 @@ def test_a_step_only_launches(launched, monkeypatch):
     fill(params)
     opt.step()
     refused = []
-    for name in ("zeros", "upload", "read", "write", "clear", "fill"):
-        monkeypatch.setattr(memory.CudaMemory, name, lambda *_, name=name: refused.append(name))
-    monkeypatch.setattr(run, "compile_launches", lambda *_: refused.append("compile"))
     launched.clear()
-    opt.step()
+    with monkeypatch.context() as patch:
+        for name in ("zeros", "upload", "read", "write", "clear", "fill"):
+            patch.setattr(memory.CudaMemory, name, lambda *_, name=name: refused.append(name))
+        patch.setattr(run, "compile_launches", lambda *_: refused.append("compile"))
+        opt.step()
     assert launched == THREE
     assert not refused
-    monkeypatch.undo()
-    turns.install(monkeypatch)
     assert opt.step_count == 2
 
 

@@ -18,7 +18,9 @@ class Turn(kernel.BlockThread):
 
     def __init__(self, *given):
         super().__init__(*given)
-        self.turn, self.pause, self.done = threading.Semaphore(0), threading.Semaphore(0), False
+        self.turn, self.pause, self.done = threading.Lock(), threading.Lock(), False
+        self.turn.acquire()  # each is released by one thread and acquired by the other
+        self.pause.acquire()
 
     def run(self):
         self.turn.acquire()
