@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from nbopt.kernels import cpu, rules, scalars
-from nbopt.kernels.bind import adaptors
+from nbopt.kernels.adaptors import adaptors
 from nbopt.kernels.cpu import reduce
 from nbopt.kernels.cpu.step import step
 

@@ -12,7 +12,8 @@ from numpy.testing import assert_array_equal
 
 import nbopt as nb
 from nbopt.kernels import intrinsics, normed
-from nbopt.kernels.bind import Binder, adaptors, storage_literals
+from nbopt.kernels.adaptors import adaptors
+from nbopt.kernels.bind import Binder, storage_literals
 from nbopt.kernels.cpu import compile_step, late, reduce, step
 from nbopt.kernels.rule import Rule
 from nbopt.kernels.rules import momentum, sgd

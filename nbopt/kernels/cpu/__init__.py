@@ -11,7 +11,8 @@ import numba
 import numpy as np
 
 from nbopt.kernels import fold, normed, scalars, slices, trees
-from nbopt.kernels.bind import Binder, adaptors
+from nbopt.kernels.adaptors import adaptors
+from nbopt.kernels.bind import Binder
 from nbopt.kernels.cache import Cached
 from nbopt.kernels.cpu import average, late, reduce, step, update
 from nbopt.kernels.rule import Rule

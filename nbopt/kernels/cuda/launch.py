@@ -13,7 +13,8 @@ import numba
 import numpy as np
 
 from nbopt.kernels import scalars
-from nbopt.kernels.bind import Binder, adaptors
+from nbopt.kernels.adaptors import adaptors
+from nbopt.kernels.bind import Binder
 from nbopt.kernels.cache import Cached
 from nbopt.kernels.cuda import simulated, step, warp
 from nbopt.kernels.cuda.device import import_cuda, is_simulated
