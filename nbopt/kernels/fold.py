@@ -153,12 +153,12 @@ def fold_segment(s, measured, tables):
         total += square
     if total != 0.0 and segments[s, SEGMENT_KIND] == KIND_PLAIN:
         attributes[s, ATTRIBUTE_PRESENT] = 1.0
-    activate(s, 0.0, tables)
-    if is_moved(s, tables):
-        group = integers(tables, MEMBERS)[s, MEMBER_GROUP]
-        activate(s, attributes[s, ATTRIBUTE_PRESENT], tables)
+    active, group = 0.0, integers(tables, MEMBERS)[s, MEMBER_GROUP]
+    if group >= 0 and attributes[s, ATTRIBUTE_TRAINABLE] != 0.0:
+        active = attributes[s, ATTRIBUTE_PRESENT]
         coefficients[s, COEFFICIENT_RESCALE] = reals(tables, GROUPS)[group, GROUP_RESCALE]
-    return coefficients[s, COEFFICIENT_ACTIVE] == 0.0 or math.isfinite(total)
+    activate(s, active, tables)
+    return active == 0.0 or math.isfinite(total)
 
 
 def is_shared(s, tables):
@@ -197,7 +197,8 @@ def fold_sums(thread, threads, tables):
         counters[0, MEASURED] = 1
         counters[0, BAD_SEGMENT] = none
     barrier()
-    fold_shared(thread, threads, tables)
+    if NORMED or TEAM:
+        fold_shared(thread, threads, tables)
     for s in range(thread, none, threads):
         measured = coefficients[s, COEFFICIENT_MEASURED] != 0.0
         if not fold_segment(s, measured, tables):

@@ -186,6 +186,20 @@ def _quad(context, builder, dtype, tables, index, row, at):
 
 
 @intrinsic
+def copy_rows(typing_context, array, into, source, count):
+    """Copy `count` rows of a C-contiguous 2-D array over others, which they do not overlap."""
+
+    def generate(context, builder, signature, arguments):
+        view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        columns = builder.extract_value(view.shape, 1)
+        into, source, count = (builder.mul(value, columns) for value in arguments[1:])
+        cgutils.memcpy(builder, builder.gep(view.data, [into]), builder.gep(view.data, [source]), count)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def load4(typing_context, tables, index, row, at, storage):
     """Return elements `at` to `at + 3` of a row of a table; `at` is a multiple of 4."""
     dtype = storage.dtype

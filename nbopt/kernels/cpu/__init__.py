@@ -30,7 +30,6 @@ _CONTRACTED = frozenset(
         reduce.add_squares,
         reduce.product_sums,
         reduce.short_products,
-        reduce.short_squares,
         reduce.square_sum,
     }
 )

@@ -73,17 +73,22 @@ def fold_halves(sums):
     return sums[0]
 
 
+def fold_quads(lanes, sums):
+    """Add the lanes inside each quad."""
+    for q in range(QUADS):
+        sums[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3])
+
+
 def fold_lanes(lanes):
     """Sum of the lanes: inside each quad, then by halves."""
     sums = stack(QUADS)
-    for q in range(QUADS):
-        sums[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3])
+    fold_quads(lanes, sums)
     return fold_halves(sums)
 
 
-def short_squares(x):
-    """Sum of squares of at most one element per lane, without the lanes."""
-    sums, whole = stack(QUADS), x.size // 4
+def short_squares(x, sums):
+    """Write the squares of at most one element per lane, summed inside each quad, without the lanes."""
+    whole = x.size // 4
     clear_sums(sums, QUADS)
     for q in range(whole):
         a, b = np.float64(x[4 * q]), np.float64(x[4 * q + 1])
@@ -94,7 +99,23 @@ def short_squares(x):
         b = np.float64(x[4 * whole + 1]) if 4 * whole + 1 < x.size else 0.0
         e = np.float64(x[4 * whole + 2]) if 4 * whole + 2 < x.size else 0.0
         sums[whole] = (a * a + e * e) + b * b
-    return fold_halves(sums)
+
+
+def lane_squares(block, sums):
+    """Write the squares of at most one block, summed in each lane, then inside each quad."""
+    lanes, size = stack(LANES), block.size
+    clear_sums(lanes, LANES)
+    whole = size // LANES
+    for r in range(whole):
+        row = block[r * LANES : (r + 1) * LANES]
+        for lane in range(LANES):
+            a = np.float64(row[lane])
+            lanes[lane] += a * a
+    rest = block[whole * LANES :]
+    for lane in range(rest.size):
+        a = np.float64(rest[lane])
+        lanes[lane] += a * a
+    fold_quads(lanes, sums)
 
 
 def short_products(x, y):
@@ -127,22 +148,12 @@ def short_products(x, y):
 
 def square_sum(x, start, size):
     """Sum of squares of at most one block."""
-    block = x[start : start + size]
+    sums = stack(QUADS)
     if size <= LANES:
-        return short_squares(block)
-    lanes = stack(LANES)
-    clear_sums(lanes, LANES)
-    whole = size // LANES
-    for r in range(whole):
-        row = block[r * LANES : (r + 1) * LANES]
-        for lane in range(LANES):
-            a = np.float64(row[lane])
-            lanes[lane] += a * a
-    rest = block[whole * LANES :]
-    for lane in range(rest.size):
-        a = np.float64(rest[lane])
-        lanes[lane] += a * a
-    return fold_lanes(lanes)
+        short_squares(x[start : start + size], sums)
+    else:
+        lane_squares(x[start : start + size], sums)
+    return fold_halves(sums)
 
 
 def scaled_square_sum(x, start, size, scale):

@@ -14,7 +14,7 @@ from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, up
 from nbopt.kernels.cpu.reduce import reduce_range
 from nbopt.kernels.cpu.update import update_rows, update_run
 from nbopt.kernels.fold import fold, mark_measured
-from nbopt.kernels.intrinsics import acquire, integers, latest, pointer, reals, release
+from nbopt.kernels.intrinsics import acquire, copy_rows, integers, latest, pointer, reals, release
 from nbopt.kernels.normed import is_normed_active
 from nbopt.kernels.tables import (
     ADOPTED,
@@ -26,7 +26,6 @@ from nbopt.kernels.tables import (
     CHUNK_SPAN,
     CHUNK_START,
     CHUNKS,
-    CLIP_COUNT,
     CLIPS,
     CLIPS_USED,
     COEFFICIENT_ACTIVE,
@@ -128,11 +127,8 @@ def adopt(tables):
         for s in range(count):
             members[s, MEMBER_GROUP] = members[stage * count + s, MEMBER_GROUP]
             members[s, MEMBER_ORDER] = members[stage * count + s, MEMBER_ORDER]
-            for c in range(groups.shape[1]):
-                groups[s, c] = groups[stage * count + s, c]
-        for r in range(count + 1):
-            for c in range(CLIP_COUNT + 1):
-                clips[r, c] = clips[stage * (count + 1) + r, c]
+        copy_rows(groups, 0, stage * count, count)
+        copy_rows(clips, 0, stage * (count + 1), count + 1)
         counters[0, CLIPS_USED] = members[stage * count, MEMBER_STEPS]
         counters[0, ADOPTED] = wanted
         wanted = latest(counters, REQUESTED)
