@@ -9,6 +9,7 @@ import numpy as np
 
 import nbopt as nb
 from nbopt.errors import NonFiniteGradientError
+from nbopt.kernels import tables as t
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Case:
 
     def _drawn(self, name: str, step: int, powers: Mapping[str, int], dtype: str) -> np.ndarray:
         rng = np.random.default_rng([step, *name.encode()])
-        return np.asarray(np.ldexp(rng.standard_normal(self.shapes[name]), powers.get(name, 0)), dtype)
+        numbers = rng.standard_normal(self.shapes[name]) * np.exp2(rng.uniform(-20, 4, self.shapes[name]))
+        return np.asarray(np.ldexp(numbers, powers.get(name, 0)), dtype)
 
     def play(self, dtype: str, device: str) -> list[dict[str, Any]]:
         """Take the steps; return what each left."""
@@ -92,10 +94,11 @@ class Case:
 
 
 def picture(params: nb.ParameterBuffer, opt: nb.Optimizer) -> dict[str, Any]:
-    """All that can be seen of parameters and an optimizer, as text."""
+    """All that can be seen of parameters and an optimizer, and the sums of the last step, as text."""
+    squares = opt._tables.coefficients[:, t.COEFFICIENT_SQUARE : t.COEFFICIENT_SQUARE + t.BINS]
     norms = {"grad_norm": opt.grad_norm, "clip_coefficients": opt.clip_coefficients}
     counts = {"step_count": opt.step_count, "steps_skipped": opt.steps_skipped}
-    seen = {**arrays_of(params), **opt.state_dict(), **norms, **counts}
+    seen = {**arrays_of(params), **opt.state_dict(), **norms, **counts, "squares": squares}
     return {
         key: digest(value) if isinstance(value, np.ndarray) else repr(value) for key, value in seen.items()
     }
