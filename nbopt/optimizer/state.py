@@ -157,7 +157,7 @@ def pack(opt: Optimizer) -> dict[str, Any]:
         "name": opt.name,
         "last_loss": opt._last_loss,
         "accumulators": opt._tables.memory.read(opt._tables.accumulators),
-        "steps": np.array(opt._tables.members[: len(opt._tables.group_of), t.MEMBER_STEPS]),
+        "steps": np.array(opt._tables.members[:, t.MEMBER_STEPS]),
         "rates": np.array(opt._tables.rates[:]),
         "scheduler": opt._scheduler,
         "counters": np.array(opt._tables.counters[:]),
@@ -177,6 +177,6 @@ def refill(opt: Optimizer, saved: dict[str, Any]) -> None:
     opt._last_loss = saved["last_loss"]
     schedule.follow(opt, saved["scheduler"])
     opt._tables.memory.write(opt._tables.accumulators, saved["accumulators"])
-    opt._tables.members[: len(opt._tables.group_of), t.MEMBER_STEPS] = saved["steps"]
+    opt._tables.members[:, t.MEMBER_STEPS] = saved["steps"]
     kept = [t.STATUS, t.STEPS, t.SKIPPED, t.CONSECUTIVE, t.BAD_SEGMENT]
     opt._tables.counters[kept] = saved["counters"][kept]

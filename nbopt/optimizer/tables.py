@@ -83,9 +83,15 @@ class Tables:
         counters[t.GUARD] = guard
         counters[t.CLIPS_USED] = 1
         self.is_lent = False  # whether compiled code of the user's may step at any time
-        self.members: Table = memory.table(members, (t.MEMBER_STEPS,))
-        self.groups: Table = memory.table(np.zeros((stages * count, self.group_rows.shape[1])))
-        self.clips: Table = memory.table(np.zeros((stages * (count + 1), t.CLIP_COLUMNS)), _CLIPS_STEPPED)
+        staged = (
+            memory.table(members, (t.MEMBER_STEPS,)),
+            memory.table(np.zeros((stages * count, self.group_rows.shape[1]))),
+            memory.table(np.zeros((stages * (count + 1), t.CLIP_COLUMNS)), _CLIPS_STEPPED),
+        )
+        self._staged: tuple[Table, ...] = staged  # the rows in use, then on the CPU those of edits
+        lengths = count, count, count + 1
+        used = [table[:n] if memory.is_host else table for table, n in zip(staged, lengths, strict=True)]
+        self.members, self.groups, self.clips = used
         self.coefficients: Table = memory.table(coefficients, tuple(range(coefficients.shape[1])))
         self.rates: Table = memory.table(np.array([rate]))
         self.counters: Table = memory.table(counters, _COUNTERS_STEPPED)
@@ -101,9 +107,7 @@ class Tables:
             memory.upload(layout.chunks),
             memory.upload(layout.segments),
             memory.array_of(storage.attributes),
-            memory.array_of(self.members),
-            memory.array_of(self.groups),
-            memory.array_of(self.clips),
+            *map(memory.array_of, staged),
             memory.array_of(self.coefficients),
             memory.zeros((t.SLICE_ROWS, layout.slices), np.float64),
             memory.zeros((t.BINS, layout.partials + count), np.float64),
@@ -135,14 +139,15 @@ class Tables:
         requested, stage = int(self.counters[t.REQUESTED]) + 1, 0
         if self.memory.is_host and (self.is_lent or self.counters[t.BUSY]):
             stage = 1 + requested % 2
+        members, table, limited = self._staged
         row = stage * count
-        self.groups[row : row + count] = self.group_rows
-        self.members[row : row + count, t.MEMBER_GROUP] = self.group_of
-        self.members[row : row + count, t.MEMBER_ORDER] = np.lexsort((self._rank, clip_of))
+        table[row : row + count] = self.group_rows
+        members[row : row + count, t.MEMBER_GROUP] = self.group_of
+        members[row : row + count, t.MEMBER_ORDER] = np.lexsort((self._rank, clip_of))
         first = stage * (count + 1)
-        self.clips[first : first + len(clips), : t.CLIP_COUNT + 1] = np.column_stack([limits, firsts, counts])
+        limited[first : first + len(clips), : t.CLIP_COUNT + 1] = np.column_stack([limits, firsts, counts])
         if stage:
-            self.members[row, t.MEMBER_STEPS] = len(clips)
+            members[row, t.MEMBER_STEPS] = len(clips)
             self.counters[t.REQUESTED] = requested
         else:
             self.counters[t.CLIPS_USED] = len(clips)
