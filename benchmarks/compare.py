@@ -323,7 +323,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add, names = parser.add_argument, {"nargs": "+", "metavar": "NAME"}
-    add("--rows", choices=ROWS, default=list(ROWS), **names, help="only these rows")
+    add("--rows", choices=ROWS, **names, help="only these rows (default: all; with --quick not start-*)")
     add("--peers", choices=PEERS, default=list(PEERS), **names, help="only these peers")
     add("--threads", default="1,2", metavar="N,M", help="numbers of threads (default: 1,2)")
     add("--repeats", type=int, metavar="N", help="rounds, at least 2 (default: 15; with --quick 3)")
@@ -332,6 +332,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--rst", type=Path, metavar="PATH", help="write a table for the documentation there")
     args = parser.parse_args(argv)
     args.repeats = args.repeats or (3 if args.quick else 15)
+    args.rows = args.rows or [key for key in ROWS if not (args.quick and key.startswith("start-"))]
     if args.repeats < 2:
         parser.error("--repeats must be at least 2")
     return args
