@@ -97,11 +97,21 @@ def test_a_decay_that_rounds_to_one(dtype):
 
 
 def test_numbers_of_every_kind():
+    """The average of one value is that value."""
     params = buffer()
-    for rate in (0, np.float32(0.5), np.array([0.5]), np.int64(1)):
-        nb.ModelAverage(rate, params, np.int32(2), np.array([4])).step()
-    for decay in (0, np.float32(0.5), np.array([0.5])):
-        nb.ExponentialMovingAverage(decay, params, np.int64(3)).update()
+    values = params.to_vector()
+    averages = [
+        nb.ModelAverage(rate, params, np.int32(2), np.array([4]))
+        for rate in (0, np.float32(0.5), np.array([0.5]), np.int64(1))
+    ]
+    averages += [
+        nb.ExponentialMovingAverage(decay, params, np.int64(3))
+        for decay in (0, np.float32(0.5), np.array([0.5]))
+    ]
+    for average in averages:
+        average.step() if isinstance(average, nb.ModelAverage) else average.update()
+        with average.apply():
+            np.testing.assert_allclose(params.to_vector(), values, rtol=1e-6)
 
 
 def test_arguments_by_position():

@@ -255,9 +255,11 @@ def test_an_average_that_is_gone_holds_nothing(make):
     del average
     gc.collect()
     again = make(params)
+    assert not again.is_applied
     take(again)
     with again.apply():
-        pass
+        assert again.is_applied
+    assert not again.is_applied
 
 
 def test_what_is_written_inside_is_given_up(params, average):
