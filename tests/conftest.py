@@ -20,9 +20,7 @@ def counted(record_property):
 def pytest_terminal_summary(terminalreporter):
     sums = Counter()
     for report in terminalreporter.getreports("passed"):
-        if report.when == "teardown":
-            continue
-        for name, value in report.user_properties:
+        for name, value in report.user_properties if report.when == "call" else ():
             if name == PROPERTY:
                 what, number = value
                 sums[what] += number
