@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         clip_grad_value_,
     )
     from nbopt.errors import NboptError
+    from nbopt.gradient import check_gradient
     from nbopt.info import show_config
     from nbopt.kernels.rule import rule
     from nbopt.norms import norm
@@ -43,6 +44,7 @@ __all__ = [
     "Parameter",
     "ParameterBuffer",
     "WeightNormParamAttr",
+    "check_gradient",
     "clip_grad_norm_",
     "clip_grad_value_",
     "compat",
@@ -74,6 +76,7 @@ _HOMES = {
     "Parameter": "parameter",
     "ParameterBuffer": "buffer",
     "WeightNormParamAttr": "attr",
+    "check_gradient": "gradient",
     "clip_grad_norm_": "clip",
     "clip_grad_value_": "clip",
     "export": "checkpoint",
