@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbopt.errors import NboptError
+from nbopt import packages
+from nbopt.packages import MissingPackageError
 
 __all__ = ["Digits", "FloatArray", "MissingPackageError", "require"]
 
 FloatArray = NDArray[np.floating[Any]]
 
 
-class MissingPackageError(NboptError, ImportError):
-    """A package of the extra `demo` is not installed."""
-
-
 def require(module: str, package: str) -> Any:
     """Import `module`, or say which package brings it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as cause:
-        if cause.name is None or cause.name.partition(".")[0] != module.partition(".")[0]:
-            raise
-        raise MissingPackageError(
-            f'the demo needs {package}, which is not installed: pip install "nbopt[demo]"'
-        ) from cause
+    return packages.require(module, package, "the demo", "demo")
 
 
 @dataclass(frozen=True)
