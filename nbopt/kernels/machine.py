@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
 
-__all__ = ["cache", "cpu", "cuda", "threads"]
+__all__ = ["cache", "cpu", "cuda", "limited", "threads"]
 
 # The widest instructions first: what a feature is called, and bits of a vector.
 _SIMD = (("avx512f", "AVX-512", 512), ("avx2", "AVX2", 256), ("avx", "AVX", 256), ("neon", "NEON", 128))
@@ -35,6 +37,17 @@ def cpu() -> dict[str, Any]:
 def threads() -> dict[str, Any]:
     """Return how many threads a large step takes, of how many cores, and which layer runs them."""
     return {"used": numba.get_num_threads(), "cores": _cores(), "quota": _quota(), "layer": _layer()}
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Let large steps of this thread take so many threads at most."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(count, before))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def _cores() -> int:
