@@ -91,7 +91,7 @@ def test_kernels_know_nothing_of_the_rest(path):
     assert used <= {"__version__"}
 
 
-ABOVE_OPTIMIZERS = {"__init__.py", "__main__.py", "info.py", "testing.py", "warmup.py"}
+ABOVE_OPTIMIZERS = {"__init__.py", "__main__.py", "info.py", "plot.py", "testing.py", "warmup.py"}
 PARAMETERS = [path for path in sorted(PACKAGE.glob("*.py")) if path.name not in ABOVE_OPTIMIZERS]
 HIGH_ROOMS = ["nbopt.optimizer", "nbopt.averaging", "nbopt.checkpoint", "nbopt.testing", "nbopt.demo"]
 
