@@ -413,6 +413,10 @@ def as_parameters(params: Any) -> list[Parameter]:
             f"parameters must be a ParameterBuffer or a list of Parameter, got {type(params).__name__}"
         )
     found = list(params)
+    if not found and isinstance(params, Iterator):
+        raise ParameterError(
+            f"parameters: this {type(params).__name__} gives none; hand in a list to use it twice"
+        )
     for item in found:
         if not isinstance(item, Parameter):
             raise TypeError(

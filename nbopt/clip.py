@@ -116,7 +116,7 @@ class ClipGradByValue(GradientClip):
     def __post_init__(self) -> None:
         if self.min is None:
             high = as_number(self.max, "ClipGradByValue max", low=0.0, allow_inf=True)
-            low = -high
+            low = 0.0 - high  # never -0.0, which zeros would take the sign of
         else:
             high = as_number(self.max, "ClipGradByValue max", allow_inf=True)
             low = as_number(self.min, "ClipGradByValue min", allow_inf=True)
@@ -382,7 +382,7 @@ def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], 
     members = _parameters(params)
     _check_writable(members)
     for parameter in members:
-        parameter._memory.write(parameter.grad, _bounded(parameter._current_grad(), -bound, bound))
+        parameter._memory.write(parameter.grad, _bounded(parameter._current_grad(), 0.0 - bound, bound))
 
 
 def _check_writable(members: Iterable[Parameter]) -> None:
