@@ -58,7 +58,7 @@ def as_number(
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf if int(value) > 0 else -math.inf
+        number = -math.inf if value < 0 else math.inf
     inside = (low < number if open_low else low <= number) and (
         number < high if open_high else number <= high
     )
