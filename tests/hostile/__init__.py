@@ -11,6 +11,13 @@ import nbopt as nb
 F32, F64 = np.float32, np.float64
 
 
+def needs(module, *names):
+    """Skip a check where the system has no such functions."""
+    for name in names:
+        if not hasattr(module, name):
+            pytest.skip(f"needs {module.__name__}.{name}")
+
+
 def refused(call, error, *words):
     """`call` raises this error, one of nbopt's or a TypeError, and its message holds every word."""
     with pytest.raises(error) as caught:

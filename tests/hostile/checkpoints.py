@@ -18,7 +18,7 @@ from nbopt.errors import CheckpointError
 from tests import checkpoint
 from tests.checkpoint import Counter, joined, leftovers, signed, split
 from tests.checkpoint.faults import NEW, OLD, Calls, buffer, held, meddled
-from tests.hostile import refused
+from tests.hostile import needs, refused
 from tests.processes import in_child
 
 
@@ -128,6 +128,7 @@ def bytes_not_covered(tmp_path):
 
 def killed(tmp_path):
     """At the sync, the old values are there; after the rename, the new ones."""
+    needs(os, "fork")
     path = tmp_path / "run"
     for name, value in (("fsync", OLD), ("replace", OLD), ("folder", NEW)):
         nb.save(path, buffer(OLD))
@@ -149,8 +150,7 @@ def killed(tmp_path):
 
 
 def file_size_limit(tmp_path):
-    import resource
-
+    resource = pytest.importorskip("resource", reason="limits of Unix")
     path = tmp_path / "run"
     nb.save(path, buffer(OLD))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,9 +1,9 @@
 """Hostile inputs, and what nbopt makes of each: a page to read from top to bottom, with the checks of it.
 
-A row has an id, the input, what happens, and the function that shows it on the input itself. `See` names a
-test of the house that shows it where a check would take long, or shows more of it; `Never` says why a row
-has nothing to show. Limits are those of a clip by global norm unless the row says another; "refused" is an
-error that names the parameter or argument, what was got and what is legal, and changes nothing.
+A row has an id, the input, what happens, and the function that shows it on the input itself. `See` names
+another test, where a check would take long or that test shows more; `Never` says why a row has nothing to
+show. Limits are those of a clip by global norm unless the row says another; "refused" is an error that names
+the parameter or argument, what was got and what is legal, and changes nothing.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from tests.hostile import (
 
 
 class See(NamedTuple):
-    """A test of the house, by its node id."""
+    """Another test, by its node id."""
 
     node: str
 

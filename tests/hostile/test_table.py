@@ -33,6 +33,7 @@ TOLD = [row for row in ROWS if isinstance(row.check, See | Never)]
 SEEN = sorted({see.node for row in ROWS for see in (row.check, row.more) if isinstance(see, See)})
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # of a fork
 @pytest.mark.parametrize("row", CHECKED, ids=lambda row: row.id)
 def test_row(row: Row, tmp_path, monkeypatch, counted):
     given = {"tmp_path": tmp_path, "monkeypatch": monkeypatch}
