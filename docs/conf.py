@@ -16,7 +16,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
 ]
-exclude_patterns = ["_build", "performance-table.rst"]  # the table is included by performance.rst
+exclude_patterns = ["_build", "behaviours-table.rst", "performance-table.rst"]  # included by other pages
 templates_path = ["_templates"]
 default_role = "py:obj"  # a link where the name is documented, code elsewhere
 

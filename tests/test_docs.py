@@ -38,7 +38,7 @@ def members(cls):
 
 
 SHOWN = {type(walk), property, classmethod, staticmethod}
-PUBLIC = dict(walk(nb, "nbopt"))
+PUBLIC = dict(walk(nb, "nbopt")) | dict(walk(nb.scipy, "nbopt.scipy"))
 MODULES = {"nbopt": nb} | {name: value for name, value in PUBLIC.items() if inspect.ismodule(value)}
 NAMES = {name: value for name, value in PUBLIC.items() if name not in MODULES}  # classes and functions
 CLASSES = {name: value for name, value in NAMES.items() if inspect.isclass(value)}
@@ -98,11 +98,13 @@ def test_everything_is_visited():
         "nbopt.WeightNormParamAttr.renamed",
         "nbopt.errors.DeviceError",
         "nbopt.initializer.KaimingNormal.draw",
+        "nbopt.scipy.momentum",
     } <= set(OBJECTS)
     assert "nbopt.ParameterBuffer.keys" not in OBJECTS
     assert {name for name in OBJECTS if "._" in name} == {
         *(f"nbopt.ClipGradBy{kind}.__call__" for kind in ("Value", "Norm", "GlobalNorm")),
         *(f"nbopt.optimizer.lr.{kind}.__call__" for kind in nb.optimizer.lr.__all__),
+        *(f"nbopt.callbacks.{kind}.__call__" for kind in nb.callbacks.__all__),
     }
 
 
@@ -180,5 +182,5 @@ def test_the_reference_lists_what_exists():
 @pytest.mark.parametrize("index", ["index.rst", "howto/index.rst"])
 def test_every_page_is_in_an_index(index):
     pages = {path.stem for path in (ROOT / "docs" / index).parent.glob("*.rst")}
-    included = {"index", "performance-table"}
+    included = {"index", "behaviours-table", "performance-table"}
     assert {name for name in entries(index, "toctree") if "/" not in name} == pages - included
