@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nbopt import compat, errors, initializer, optimizer, regularizer, testing
+    from nbopt import callbacks, compat, errors, initializer, optimizer, plot, regularizer, testing
     from nbopt.attr import ParamAttr, WeightNormParamAttr
     from nbopt.averaging import ExponentialMovingAverage, ModelAverage
     from nbopt.buffer import ParameterBuffer
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from nbopt.errors import NboptError
     from nbopt.gradient import check_gradient
     from nbopt.info import show_config
+    from nbopt.interop import scipy as scipy
     from nbopt.kernels.rule import rule
+    from nbopt.minimizing import minimize
     from nbopt.norms import norm
     from nbopt.optimizer import Optimizer
     from nbopt.parameter import Parameter
@@ -44,6 +46,7 @@ __all__ = [
     "Parameter",
     "ParameterBuffer",
     "WeightNormParamAttr",
+    "callbacks",
     "check_gradient",
     "clip_grad_norm_",
     "clip_grad_value_",
@@ -52,8 +55,10 @@ __all__ = [
     "export",
     "initializer",
     "load",
+    "minimize",
     "norm",
     "optimizer",
+    "plot",
     "regularizer",
     "restore",
     "rule",
@@ -81,6 +86,7 @@ _HOMES = {
     "clip_grad_value_": "clip",
     "export": "checkpoint",
     "load": "checkpoint",
+    "minimize": "minimizing",
     "norm": "norms",
     "restore": "checkpoint",
     "rule": "kernels.rule",
@@ -90,12 +96,14 @@ _HOMES = {
     "weight_norm_backward": "weightnorm",
 }
 
+_ROOMS = {"scipy": "interop.scipy"}  # modules that serve another library
+
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"nbopt.{_HOMES[name]}"), name)
-    elif name in __all__:
-        value = importlib.import_module(f"nbopt.{name}")
+    elif name in _ROOMS or name in __all__:
+        value = importlib.import_module(f"nbopt.{_ROOMS.get(name, name)}")
     else:
         raise AttributeError(f"module 'nbopt' has no attribute {name!r}{_elsewhere(name)}")
     globals()[name] = value
@@ -111,4 +119,4 @@ def _elsewhere(name: str) -> str:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS})

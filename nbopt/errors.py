@@ -6,6 +6,8 @@ names the parameter, what was got, what is legal, and the mend.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "ConcurrencyError",
@@ -107,6 +109,8 @@ class NonFiniteGradientError(NboptError, FloatingPointError):
         The first bad element, in C order.
     step : int
         The number, counted from 1, of the step that was refused; 0 where there was no step.
+    result : scipy.optimize.OptimizeResult or None
+        What `nbopt.minimize` had found before.
 
     Examples
     --------
@@ -118,6 +122,8 @@ class NonFiniteGradientError(NboptError, FloatingPointError):
     ...     print(error.name, error.index, error.step)
     w (1,) 1
     """
+
+    result: Any = None
 
     def __init__(self, message: str, name: str = "", index: tuple[int, ...] = (), step: int = 0):
         super().__init__(message)

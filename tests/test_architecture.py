@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -91,9 +92,24 @@ def test_kernels_know_nothing_of_the_rest(path):
     assert used <= {"__version__"}
 
 
-ABOVE_OPTIMIZERS = {"__init__.py", "__main__.py", "info.py", "plot.py", "testing.py", "warmup.py"}
+ABOVE_OPTIMIZERS = {
+    "__init__.py",
+    "__main__.py",
+    "info.py",
+    "minimizing.py",
+    "plot.py",
+    "testing.py",
+    "warmup.py",
+}
 PARAMETERS = [path for path in sorted(PACKAGE.glob("*.py")) if path.name not in ABOVE_OPTIMIZERS]
-HIGH_ROOMS = ["nbopt.optimizer", "nbopt.averaging", "nbopt.checkpoint", "nbopt.testing", "nbopt.demo"]
+HIGH_ROOMS = [
+    "nbopt.optimizer",
+    "nbopt.averaging",
+    "nbopt.checkpoint",
+    "nbopt.callbacks",
+    "nbopt.testing",
+    "nbopt.demo",
+]
 
 
 @pytest.mark.parametrize("path", PARAMETERS, **ids)
@@ -144,6 +160,22 @@ def test_guests_use_public_names_alone():
     for path in room("nbopt.compat", "nbopt.interop"):
         others = {n for n in of_package(path) if not inside(n, "nbopt.compat", "nbopt.interop")}
         assert not {n for n in others if inside(n, "nbopt.kernels") or "._" in n}, path
+
+
+@pytest.mark.parametrize("path", room("nbopt.callbacks", "nbopt.interop.scipy"), **ids)
+def test_what_a_user_could_have_written(path):
+    """Public names, errors and the word for a missing package; nothing private of any other object."""
+    others = {name for name in of_package(path) if not inside(name, "nbopt.callbacks")}
+    assert others <= {"nbopt", "nbopt.errors", "nbopt.packages"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    private = {
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and re.match("_[^_]", node.attr)
+        and ast.unparse(node.value) != "self"
+    }
+    assert private <= {"Row._fields", "entry._asdict"}  # public, of a named tuple
 
 
 # --- one place for each tool ----------------------------------------------------------------------
@@ -263,7 +295,7 @@ def test_a_model_loads_no_peer_and_no_driver():
     loaded = modules(f"{made}; nbopt.optimizer.SGD(0.1, parameters=params)")
     assert "nbopt.optimizer" in loaded
     peers = [name for name in HEAVY if name not in ("numba", "llvmlite", "numpy", "scipy")]
-    assert not [name for name in loaded if inside(name, *peers, "numba_cuda", "nbopt.demo")]
+    assert not [name for name in loaded if inside(name, *peers, "numba_cuda", "nbopt.demo", "nbopt.interop")]
 
 
 def test_a_checkout_works_that_is_not_installed(tmp_path):
@@ -296,7 +328,7 @@ def test_type_checkers_see_the_same_names():
         if isinstance(n, ast.ImportFrom)
         for alias in n.names
     }
-    assert set(nb.__all__) <= seen
+    assert {*nb.__all__, *nb._ROOMS} <= seen
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"nbopt.__main__"}))

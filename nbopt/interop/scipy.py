@@ -1,0 +1,385 @@
+"""Methods for `scipy.optimize.minimize`, reached as ``nb.scipy``: the optimizers, on a plain vector.
+
+A function of named parameters is minimized by `nbopt.minimize`, whose loop this is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import Bounds, OptimizeResult
+
+import nbopt as nb
+from nbopt.errors import HyperparameterError, NonFiniteGradientError, ParameterError
+
+__all__ = ["adam", "adamw", "momentum", "sgd"]
+
+Vector = NDArray[np.float64]
+
+
+def momentum(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    jac: Callable[..., Any] | None = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Any = None,
+    maxiter: int = 1000,
+    tol: float | None = 1e-5,
+    disp: bool = False,
+    **options: Any,
+) -> OptimizeResult:
+    """Minimize by gradient descent with momentum, as a method of `scipy.optimize.minimize`.
+
+    Parameters
+    ----------
+    fun, x0, args
+        As `scipy.optimize.minimize` hands them over. `x0` is copied, to float64.
+    jac : callable
+        The gradient. Write ``jac=True`` to `scipy.optimize.minimize` where `fun` returns the pair of loss and
+        gradient.
+    hess, hessp, constraints
+        Not used; with a RuntimeWarning where they are given.
+    bounds : Bounds or sequence of pairs, optional
+        `x0`, and x after every step, are moved to the nearest point inside.
+    callback : callable or sequence of callable, optional
+        As for `nbopt.minimize`: ``callback(intermediate_result)`` or ``callback(xk)``; StopIteration stops.
+    maxiter : int
+        The most iterations: steps, each with an evaluation of `fun` and `jac` at where it leads.
+    tol : float, optional
+        Stop where no element of the gradient is larger in size; with bounds, of the projected gradient
+        ``x - clip(x - g, lower, upper)``. None takes all `maxiter` iterations.
+    disp : bool
+        Print a summary at the end.
+    **options
+        Arguments of `nbopt.optimizer.Momentum` by name, but for ``parameters``.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of `nbopt.minimize`, with ``njev``, and with ``jac`` where x is the last point that was evaluated.
+        ``success`` is True where the tolerance was reached, or where there was none. A gradient that is not
+        finite ends the run with status 3, unless the option ``nonfinite="raise"`` asks for the error.
+
+    Raises
+    ------
+    TypeError
+        If there is no gradient, or an option is unknown.
+    ParameterError, HyperparameterError
+        If an array has a wrong shape, or an option a wrong value.
+
+    Examples
+    --------
+    >>> from scipy.optimize import minimize, rosen, rosen_der
+    >>> import nbopt as nb
+    >>> options = {"learning_rate": 3e-4, "momentum": 0.95, "maxiter": 5000}
+    >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=nb.scipy.momentum, options=options)
+    >>> result.success, result.x.round(3), result.fun < 1e-8
+    (True, array([1., 1.]), True)
+    """
+    return _run(nb.optimizer.Momentum, locals())
+
+
+def sgd(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    jac: Callable[..., Any] | None = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Any = None,
+    maxiter: int = 1000,
+    tol: float | None = 1e-5,
+    disp: bool = False,
+    **options: Any,
+) -> OptimizeResult:
+    """Minimize by gradient descent, as a method of `scipy.optimize.minimize`.
+
+    Parameters
+    ----------
+    fun, x0, args, jac, hess, hessp, bounds, constraints, callback, maxiter, tol, disp
+        As of `momentum`.
+    **options
+        Arguments of `nbopt.optimizer.SGD` by name, but for ``parameters``.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of `momentum`.
+
+    Examples
+    --------
+    >>> from scipy.optimize import minimize
+    >>> import nbopt as nb
+    >>> def fun(x):
+    ...     return 0.5 * x @ x - x.sum(), x - 1.0
+    >>> bounds = [(None, 0.5), (0.0, None)]
+    >>> options = {"learning_rate": 0.5}
+    >>> result = minimize(fun, [3.0, 3.0], jac=True, method=nb.scipy.sgd, bounds=bounds, options=options)
+    >>> result.success, result.x.round(3)
+    (True, array([0.5, 1. ]))
+    """
+    return _run(nb.optimizer.SGD, locals())
+
+
+def adam(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    jac: Callable[..., Any] | None = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Any = None,
+    maxiter: int = 1000,
+    tol: float | None = 1e-5,
+    disp: bool = False,
+    **options: Any,
+) -> OptimizeResult:
+    """Minimize by Adam, as a method of `scipy.optimize.minimize`.
+
+    Parameters
+    ----------
+    fun, x0, args, jac, hess, hessp, bounds, constraints, callback, maxiter, tol, disp
+        As of `momentum`.
+    **options
+        Arguments of `nbopt.optimizer.Adam` by name, but for ``parameters``.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of `momentum`.
+
+    Examples
+    --------
+    >>> from scipy.optimize import minimize, rosen, rosen_der
+    >>> import nbopt as nb
+    >>> options = {"learning_rate": 0.1, "maxiter": 2000}
+    >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=nb.scipy.adam, options=options)
+    >>> result.success, result.x.round(3)
+    (True, array([1., 1.]))
+    """
+    return _run(nb.optimizer.Adam, locals())
+
+
+def adamw(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    jac: Callable[..., Any] | None = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Any = None,
+    maxiter: int = 1000,
+    tol: float | None = 1e-5,
+    disp: bool = False,
+    **options: Any,
+) -> OptimizeResult:
+    """Minimize by AdamW, as a method of `scipy.optimize.minimize`.
+
+    Its weight decay, 0.01 unless the options say otherwise, pulls x towards zero and away from the minimum of
+    `fun`; the tolerance, which is on the gradient of `fun`, is then not reached.
+
+    Parameters
+    ----------
+    fun, x0, args, jac, hess, hessp, bounds, constraints, callback, maxiter, tol, disp
+        As of `momentum`.
+    **options
+        Arguments of `nbopt.optimizer.AdamW` by name, but for ``parameters``.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of `momentum`.
+
+    Examples
+    --------
+    >>> from scipy.optimize import minimize
+    >>> import nbopt as nb
+    >>> options = {"learning_rate": 0.1, "weight_decay": 0.0, "maxiter": 2000}
+    >>> def fun(x):
+    ...     return 0.5 * x @ x - x.sum(), x - 1.0
+    >>> minimize(fun, [3.0, -3.0], jac=True, method=nb.scipy.adamw, options=options).x.round(3)
+    array([1., 1.])
+    """
+    return _run(nb.optimizer.AdamW, locals())
+
+
+# --- how --------------------------------------------------------------------------------------------
+
+
+def _run(kind: type[nb.Optimizer], given: dict[str, Any]) -> OptimizeResult:
+    """Do what a method is asked to, by the values of its arguments."""
+    name = f"nb.scipy.{kind.__name__.lower()}"
+    if not callable(given["jac"]):
+        raise TypeError(
+            f"{name} needs the gradient, and makes no finite differences: write minimize(fun, x0, "
+            f"jac=gradient, method={name}) with a function, or jac=True where fun returns (loss, gradient)"
+        )
+    _warn_of_unused(name, given)
+    options = given["options"]
+    _check_options(name, kind, options)
+    x0 = np.atleast_1d(np.asarray(given["x0"]))
+    if x0.ndim != 1:
+        raise ParameterError(f"x0 must have one dimension, got shape {x0.shape}; write x0.ravel()")
+    params = nb.ParameterBuffer.from_arrays({"x": x0}, dtype="float64")
+    opt = kind(parameters=params, **options)
+    tol = given["tol"]
+    if tol is not None and not tol >= 0.0:
+        raise HyperparameterError(f"tol must be a number >= 0, got {tol!r}")
+    args = given["args"] if isinstance(given["args"], tuple) else (given["args"],)
+    problem = _Problem(given["fun"], given["jac"], args, _limits(given["bounds"], x0.size), tol, params["x"])
+    result = _solve(problem, params, opt, given)
+    if given["disp"]:
+        lines = [
+            result.message,
+            f"         Current function value: {result.fun:f}",
+            f"         Iterations: {result.nit}",
+            f"         Function evaluations: {result.nfev}",
+            f"         Gradient evaluations: {result.njev}",
+        ]
+        print("\n".join(lines))  # noqa: T201 - it is what the option is for
+    return result
+
+
+def _solve(
+    problem: _Problem, params: nb.ParameterBuffer, opt: nb.Optimizer, given: dict[str, Any]
+) -> OptimizeResult:
+    callback = given["callback"]
+    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    problem.look_ahead(params)
+    maxiter = 0 if problem.converged else given["maxiter"]
+    try:
+        result = nb.minimize(problem, params, opt, maxiter=maxiter, callback=[problem.stop, *callbacks])
+    except NonFiniteGradientError as error:
+        if given["options"].get("nonfinite") == "raise" or error.result is None:
+            raise
+        result = error.result
+    at_last = np.array_equal(result.x, problem.x, equal_nan=True)  # neither put back nor interrupted
+    if problem.converged and at_last and result.status in (0, 99):
+        result.update(success=True, status=0, message="No element of the gradient is larger than tol.")
+    elif given["tol"] is not None and result.status == 0:
+        result.update(success=False, status=1, message="Maximum number of iterations has been exceeded.")
+    result.njev = result.nfev
+    if at_last:
+        result.jac = problem.gradient
+    return result
+
+
+class _Problem:
+    """The function of a buffer that a function and a gradient of a vector are."""
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Callable[..., Any],
+        args: tuple[Any, ...],
+        limits: tuple[Vector, Vector] | None,
+        tol: float | None,
+        variable: nb.Parameter,
+    ):
+        self._fun, self._jac, self._args, self._limits, self._tol = fun, jac, args, limits, tol
+        self._variable = variable
+        self._ahead: Any = None
+        self.converged = False
+
+    def look_ahead(self, params: nb.ParameterBuffer) -> None:
+        """Evaluate the first point; the next call gives what was found."""
+        self._ahead = (self(params),)
+
+    def __call__(self, params: nb.ParameterBuffer) -> Any:
+        if self._ahead is not None:
+            (loss,), self._ahead = self._ahead, None
+            return loss
+        x = self._variable.value
+        if self._limits is not None:
+            np.clip(x, *self._limits, out=x)
+        self.x = x.copy()
+        loss = self._fun(self.x.copy(), *self._args)
+        if isinstance(loss, tuple):
+            raise TypeError(
+                f"fun must return the loss alone where jac is a function, got a tuple of {len(loss)}; "
+                "jac=True says that fun returns (loss, gradient)"
+            )
+        gradient = np.atleast_1d(np.asarray(self._jac(self.x.copy(), *self._args)))
+        if gradient.shape != self.x.shape:
+            raise ParameterError(f"jac must return a gradient of shape {self.x.shape}, got {gradient.shape}")
+        if gradient.dtype.kind not in "iuf":
+            raise TypeError(f"jac must return real numbers, got dtype {gradient.dtype}")
+        self.gradient = self._variable.grad = gradient.astype(np.float64)
+        self.converged = self._tol is not None and bool(np.all(np.abs(self._slope()) <= self._tol))
+        return loss
+
+    def _slope(self) -> Vector:
+        """Return the gradient as far as one can go."""
+        if self._limits is None:
+            return self.gradient
+        slope: Vector = self.x - np.clip(self.x - self.gradient, *self._limits)
+        return slope
+
+    def stop(self, intermediate_result: OptimizeResult) -> None:
+        if self.converged:
+            raise StopIteration
+
+
+def _warn_of_unused(name: str, given: dict[str, Any]) -> None:
+    unused = {
+        "hess": "does not use Hessian information (hess)",
+        "hessp": "does not use Hessian-vector product information (hessp)",
+        "constraints": "cannot handle constraints",
+    }
+    for argument, text in unused.items():
+        value = given[argument]
+        if value is not None and not (isinstance(value, (tuple, list)) and not value):
+            warnings.warn(f"Method {name} {text}.", RuntimeWarning, stacklevel=5)
+
+
+def _check_options(name: str, kind: type[nb.Optimizer], options: dict[str, Any]) -> None:
+    legal = ["maxiter", "tol", "disp", *inspect.signature(kind).parameters]
+    legal.remove("parameters")
+    for option in options:
+        if option not in legal:
+            close = difflib.get_close_matches(option, legal, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise TypeError(f"{name} has no option {option!r}; {hint}Options: {', '.join(legal)}")
+
+
+def _limits(bounds: Any, size: int) -> tuple[Vector, Vector] | None:
+    """Return lower and upper limits, of either form that SciPy takes."""
+    if bounds is None:
+        return None
+    if isinstance(bounds, Bounds):
+        pair = [bounds.lb, bounds.ub]
+    else:
+        pairs = [tuple(item) for item in bounds]
+        if len(pairs) != size or any(len(item) != 2 for item in pairs):
+            raise ParameterError(f"bounds must be Bounds(lower, upper), or {size} pairs for {size} variables")
+        pair = [
+            [default if item[end] is None else item[end] for item in pairs]
+            for end, default in enumerate((-np.inf, np.inf))
+        ]
+    try:
+        lower, upper = (np.broadcast_to(np.asarray(limit, np.float64), (size,)) for limit in pair)
+    except ValueError as cause:
+        raise ParameterError(f"bounds do not fit {size} variables: {cause}") from cause
+    for i in np.flatnonzero(~(lower <= upper)):
+        raise ParameterError(f"bounds of x[{i}] have lower {lower[i]:g} and upper {upper[i]:g}")
+    return lower, upper

@@ -1,0 +1,1 @@
+"""The rooms that serve other libraries."""
