@@ -95,7 +95,7 @@ def model(seed):
     params["w"].grad = rng.standard_normal(100_000)
     return params, opt
 
-def bits(seed, steps=100):
+def bits(seed, steps=40):
     params, opt = model(seed)
     for _ in range(steps):
         opt.step()
