@@ -217,7 +217,8 @@ def on_host(value: Any) -> Any:
     """Return a copy on the host of an array of a CUDA device, of whatever library; anything else as it is."""
     if isinstance(value, np.ndarray) or not any(hasattr(value, name) for name in _OF_CUDA):
         return value
-    memory = find_memory("cuda")
+    _, number = value.__dlpack_device__() if hasattr(value, "__dlpack_device__") else (None, 0)
+    memory = find_memory(f"cuda:{int(number)}")
     array = memory.borrow(value)
     return value if array is None else memory.read(array)
 

@@ -33,6 +33,10 @@ from nbopt.kernels.cuda.device import what_is_missing
 # The parts, and their seconds: what is not begun by then is left out.
 PARTS = {"interop": 50, "graph": 80, "speed": 170, "bits": 150}
 GRACE = 60  # seconds more, after which a part is ended
+WITHOUT = (
+    "All that needs no GPU runs in a simulator, where numba-cuda is installed:\n"
+    "NUMBA_ENABLE_CUDASIM=1 python -m benchmarks.gpu --quick"
+)
 PACKAGES = (
     "numba-cuda",
     "cuda-core",
@@ -95,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     missing = what_is_missing()
     if missing:
-        print(f"no CUDA device can be used: {missing}")
+        print(f"no CUDA device can be used: {missing}.\n{WITHOUT}")
         return 2
     start, told = time.monotonic(), about(args.quick)
     if args.part:

@@ -55,7 +55,7 @@ def test_other_requests_are_refused(wanted):
         nb.ParameterBuffer(device=wanted)
 
 
-def test_a_wantedis_text():
+def test_a_device_is_text():
     with pytest.raises(TypeError, match="device must be a string, got 0"):
         nb.ParameterBuffer(device=0)
 
@@ -128,16 +128,29 @@ def test_a_number_out_of_range(monkeypatch):
     assert said(monkeypatch, 4, devices=3) == "this machine has 3 GPUs, cuda:0 to cuda:2"
 
 
-def test_a_broken_package(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ImportError("No module named 'cuda'"), "ImportError: No module named 'cuda'"),
+        (AttributeError("no 'row_stack'"), "AttributeError: no 'row_stack'"),
+        (RuntimeError("The toolkit\n  is too old."), "RuntimeError: The toolkit is too old"),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_a_broken_package(error, told, monkeypatch):
+    """It may fail in any way; who wants no GPU, or asks what there is, is served all the same."""
+
     def broken():
-        raise ImportError("No module named 'cuda'")
+        raise error
 
     monkeypatch.setattr(cuda_device, "import_cuda", broken)
-    text = cuda_device.what_is_missing.__wrapped__()
-    assert (
-        text
-        == f"the package numba-cuda cannot be imported (No module named 'cuda'); install it anew: {INSTALL}"
-    )
+    monkeypatch.setattr(cuda_device, "what_is_missing", cuda_device.what_is_missing.__wrapped__)
+    said = f"the package numba-cuda cannot be imported ({told}); install it anew: {INSTALL}"
+    with pytest.raises(DeviceError) as found:
+        nb.ParameterBuffer(device="cuda")
+    assert said in str(found.value)
+    assert nb.ParameterBuffer(device="auto").device == "cpu"
+    assert nb.show_config("dict")["cuda"]["missing"] == said
 
 
 def test_cuda_that_is_switched_off(monkeypatch):

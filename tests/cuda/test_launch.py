@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 
 import nbopt as nb
@@ -60,8 +61,8 @@ def test_a_buffer_of_the_cpu_has_no_stream():
 
 @needs_numba_cuda
 @pytest.mark.skipif(SIMULATED, reason="the simulator has no driver")
-class TestQuickLaunch:
-    """A driver that keeps what it is given."""
+class TestDriver:
+    """What the driver is given and asked, by one that is made up."""
 
     @pytest.fixture
     def given(self, monkeypatch):
@@ -96,6 +97,32 @@ class TestQuickLaunch:
         function = 1001 if kind == "CUkernel" else 1000
         grid = 7, 1, 1, THREADS, 1, 1, 0
         assert given == [(function, (*grid, 5), address), (function, (*grid, 6), address)]
+
+    @pytest.mark.parametrize(("kind", "locked"), [(0, False), (1, True), (4, True)])
+    def test_page_locked_memory_is_told_by_its_kind(self, kind, locked, monkeypatch):
+        from numba.cuda.cudadrv.driver import binding, driver
+
+        from nbopt.kernels.cuda.memory import is_page_locked
+
+        array, asked = np.ones(3), binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+
+        def answer(count, attributes, pointer):
+            assert (count, attributes, pointer) == (1, [asked], array.ctypes.data)
+            return [kind]
+
+        monkeypatch.setitem(vars(driver), "cuPointerGetAttributes", answer)
+        assert is_page_locked(array) is locked
+
+    @pytest.mark.parametrize(("handle", "captured"), [(1, False), (2, True), (0x7F00, True)])
+    def test_a_capture_is_asked_for_in_every_stream_that_can_hold_one(self, handle, captured, monkeypatch):
+        """The default stream of a thread can; of the default one, asking would be an error."""
+        from numba.cuda.cudadrv.driver import binding, driver
+
+        from nbopt.kernels.cuda.stream import is_capturing
+
+        active = binding.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE
+        monkeypatch.setitem(vars(driver), "cuStreamIsCapturing", lambda stream: active)
+        assert is_capturing(handle) is captured
 
     def test_other_versions_of_numba_cuda_launch_themselves(self):
         from nbopt.kernels.cuda.run import PlainLaunch, launch_of

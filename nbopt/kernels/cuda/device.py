@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +56,9 @@ def what_is_missing(number: int = 0) -> str:
         return "the environment variable NUMBA_DISABLE_CUDA switches CUDA off; unset it"
     try:
         cuda = import_cuda()
-    except ImportError as error:
-        return f"the package numba-cuda cannot be imported ({error}); install it anew: {INSTALL}"
+    except Exception as error:  # of any kind, where packages do not fit each other
+        said = _line(f"{type(error).__name__}: {error}")
+        return f"the package numba-cuda cannot be imported ({said}); install it anew: {INSTALL}"
     if getattr(cuda, "implementation", "") != "NVIDIA":
         package = f"the package numba-cuda is not installed: {INSTALL}"
         return package if has_driver() or is_simulated() else f"{_NO_DRIVER}; besides, {package}"
@@ -115,10 +117,16 @@ def has_driver() -> bool:
     return False
 
 
+_launching = threading.Lock()
+
+
 @contextmanager
 def small_grids() -> Iterator[None]:
-    """Let kernels of few threads be launched without the warning of numba-cuda, whose class has moved."""
-    with warnings.catch_warnings():
+    """Let kernels of few threads be launched without the warning of numba-cuda, whose class has moved.
+
+    One thread at a time: what is done to warnings, and what the simulator does to launch, is seen by all.
+    """
+    with _launching, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
         yield
 

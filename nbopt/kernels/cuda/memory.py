@@ -2,7 +2,7 @@
 
 Everything is put into one stream, in the order of the calls, and nothing waits but what brings numbers to the
 host. Copies from the host are staged by the driver before a call returns, so what they read may change at
-once.
+once; page-locked memory is not, and is staged here.
 """
 
 from __future__ import annotations
@@ -89,8 +89,10 @@ class CudaMemory:
 
     def lend(self, handle: int | None) -> None:
         """Let another stream wait for this one, as ``__dlpack__`` is asked to; -1 is none."""
-        handle = DEFAULT if not handle else int(handle)
-        if handle not in (-1, self.handle) and not is_simulated():
+        if handle == -1:
+            return
+        handle = DEFAULT if handle is None else handle_of(handle)
+        if handle != self.handle and not is_simulated():
             with self.context:
                 self._order(self.stream, import_cuda().external_stream(handle))
 
@@ -134,6 +136,7 @@ class CudaMemory:
         """Wait for the stream, and return a copy on the host; an array of the host as it is."""
         if isinstance(array, np.ndarray):
             return array
+        self.refuse_capture()
         with self.context:
             copy: NDArray[Any] = array.copy_to_host(stream=self.stream)
             self.stream.synchronize()
@@ -148,6 +151,8 @@ class CudaMemory:
         if isinstance(values, np.ndarray):
             self.refuse_capture()
             values = np.ascontiguousarray(values).reshape(target.shape)
+            if is_page_locked(values):
+                values = values.copy()
         with self.context:
             target.copy_to_device(values, stream=self.stream)
 
@@ -155,8 +160,8 @@ class CudaMemory:
         """Refuse what cannot be a part of a CUDA graph."""
         if is_capturing(self.handle):
             raise self._error(
-                "while a CUDA graph is captured, nothing can be copied from the host: a replay would read "
-                "memory that is gone. Edit before the capture, or between replays"
+                "while a CUDA graph is captured, nothing can be copied from the host or to it: a replay "
+                "would find memory that is gone. Edit and read before the capture, or between replays"
             )
 
     def clear(self, array: Array) -> None:
@@ -178,9 +183,10 @@ class CudaMemory:
             launch(table.view(np.int64), start, step, count, bits)
 
     def borrow(self, value: Any) -> Array | None:
-        """Return an array of a CUDA device as numba.cuda knows it, or, not in C order, as one of the host.
+        """Return an array of this device as numba.cuda knows it, or, not in C order, as one of the host.
 
-        What its owner has put into a stream for it is waited for in this stream.
+        What its owner has put into a stream for it is waited for in this stream. That cannot be had of the
+        streams of another device, so its arrays are refused.
         """
         if is_simulated():
             if not getattr(value, "__cuda_ndarray__", False):
@@ -190,13 +196,28 @@ class CudaMemory:
             published = getattr(value, "__cuda_array_interface__", None)
             if published is None:
                 return None
+            self._refuse_foreign(value)
             with self.context:
                 array = import_cuda().as_cuda_array(value, sync=False)
                 if hasattr(value, "__dlpack__"):
                     value.__dlpack__(stream=self.handle)  # for the order that it makes
                 elif published.get("stream") not in (None, self.handle):
                     self._order(array.stream, self.stream)
-        return array if array.is_c_contiguous() else self.read(array)
+        if array.is_c_contiguous():
+            return array
+        if min(array.strides) < 0:
+            raise self._error("an array of a GPU that runs backwards cannot be read: give a copy of it")
+        return self.read(array)
+
+    def _refuse_foreign(self, value: Any) -> None:
+        """Refuse an array that says that it lies on another CUDA device."""
+        if not hasattr(value, "__dlpack_device__"):
+            return
+        kind, number = map(int, value.__dlpack_device__())
+        if kind == dlpack.CUDA and number != self.number:
+            raise self._error(
+                f"an array on cuda:{number} was given where {self.device} is used: copy it there"
+            )
 
     def interface(self, array: Array) -> dict[str, Any]:
         """Return the ``__cuda_array_interface__`` of an array in C order, version 3."""
@@ -254,6 +275,19 @@ def _fill(table, start, step, count, value):  # type: ignore[no-untyped-def]
     i = cuda.grid(1)
     if i < count:
         table[start + i * step] = value
+
+
+def is_page_locked(array: NDArray[Any]) -> bool:
+    """Whether the driver copies from an array of the host itself, later, and not by way of a stage."""
+    if is_simulated():
+        return False
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    # The form for several attributes takes memory that the driver does not know for no error, but for kind 0.
+    kinds = driver.cuPointerGetAttributes(
+        1, [binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE], array.ctypes.data
+    )
+    return bool(kinds[0])
 
 
 def address(array: Array) -> int:

@@ -8,8 +8,7 @@ from nbopt.kernels.cuda.device import import_cuda, is_simulated
 
 __all__ = ["DEFAULT", "handle_of", "is_capturing", "stream_of"]
 
-DEFAULT = 1  # the handle of the default stream, which 0 means too
-_NAMED = 2  # the default stream of a thread; above are addresses
+DEFAULT = 1  # the handle of the default stream, which 0 means too; 2 is that of a thread, then come addresses
 # What PyTorch, CuPy and Numba call a handle, where they do not follow the protocol of cuda.core.
 _ATTRIBUTES = "cuda_stream", "ptr", "handle"
 
@@ -47,8 +46,11 @@ def stream_of(handle: int) -> Any:
 
 
 def is_capturing(handle: int) -> bool:
-    """Whether a CUDA graph is being captured in a stream: what is put there now runs when it is replayed."""
-    if is_simulated() or handle <= _NAMED:
+    """Whether a CUDA graph is being captured in a stream: what is put there now runs when it is replayed.
+
+    In the default stream none can be, and asking is an error while one is captured elsewhere.
+    """
+    if is_simulated() or handle == DEFAULT:
         return False
     from numba.cuda.cudadrv.driver import binding, driver
 

@@ -74,7 +74,6 @@ from nbopt.kernels.tables import (
     TILES,
     TRAINABLE,
 )
-from nbopt.kernels.team import barrier
 
 NORMED = True
 
@@ -125,16 +124,39 @@ def update_run(start, size, s, tables):
         store_rows(rows, at, left, tables)
 
 
+def direction_constants(k, s, tables):
+    """What `direction_grad` takes of slice `k` of segment `s`, a v.
+
+    It is read ahead of a loop, whose stores would have it read again for each quad.
+    """
+    coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
+    alpha, beta = scalars_of(k, s, tables)
+    fast, power_v, power_d = (
+        is_fast(alpha, beta, k, s, tables),
+        slices[SLICE_POWER_V, k],
+        slices[SLICE_POWER_D, k],
+    )
+    low, high = storage(coefficients[s, COEFFICIENT_LOW]), storage(coefficients[s, COEFFICIENT_HIGH])
+    l1, l2 = storage(coefficients[s, COEFFICIENT_L1]), storage(coefficients[s, COEFFICIENT_L2])
+    return fast, storage(alpha), storage(beta), alpha, beta, power_v, power_d, low, high, l1, l2
+
+
+def advance_quad(v, direction, rows, left, slice_fixed, fixed):
+    """Apply the rule to the elements of a quad of a v, those that are `left`."""
+    fast, near, far, alpha, beta, power_v, power_d, low, high, l1, l2 = slice_fixed
+    for j in range(4):
+        if j < left:
+            grad = direction_grad(
+                fast, near, far, alpha, beta, power_v, power_d, direction[j], v[j], low, high, l1, l2
+            )
+            advance(j, v, rows, grad, fixed)
+
+
 def update_stretch(begin, derived, size, s, k, tables):
     """Move at most a block of slice `k` of a v; return the sum of its new squares, in the first lane."""
-    coefficients, slices = reals(tables, COEFFICIENTS), reals(tables, SLICES)
     v, direction, rows = scratch(4, storage), scratch(4, storage), scratch_rows()
-    fixed, active = constants(tables, s), coefficients[s, COEFFICIENT_ACTIVE] != 0.0
-    l1, l2 = storage(coefficients[s, COEFFICIENT_L1]), storage(coefficients[s, COEFFICIENT_L2])
-    low, high = storage(coefficients[s, COEFFICIENT_LOW]), storage(coefficients[s, COEFFICIENT_HIGH])
-    alpha, beta = scalars_of(k, s, tables)
-    power_v, power_d = slices[SLICE_POWER_V, k], slices[SLICE_POWER_D, k]
-    fast, near, far = is_fast(alpha, beta, k, s, tables), storage(alpha), storage(beta)
+    fixed, slice_fixed = constants(tables, s), direction_constants(k, s, tables)
+    active = reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] != 0.0
     v0, v1, v2, v3 = 0.0, 0.0, 0.0, 0.0
     for r in range(4 * lane_index(), size, LANES):
         at, left = begin + r, size - r
@@ -142,24 +164,7 @@ def update_stretch(begin, derived, size, s, k, tables):
         if active:
             load_quad(direction, DERIVED_GRADIENT, 0, derived + r, left, tables)
             load_rows(rows, at, left, tables)
-            for j in range(4):
-                if j < left:
-                    grad = direction_grad(
-                        fast,
-                        near,
-                        far,
-                        alpha,
-                        beta,
-                        power_v,
-                        power_d,
-                        direction[j],
-                        v[j],
-                        low,
-                        high,
-                        l1,
-                        l2,
-                    )
-                    advance(j, v, rows, grad, fixed)
+            advance_quad(v, direction, rows, left, slice_fixed, fixed)
             store_quad(v, TRAINABLE, 0, at, left, tables)
             store_rows(rows, at, left, tables)
         a, b, c, d = np.float64(v[0]), np.float64(v[1]), np.float64(v[2]), np.float64(v[3])
@@ -204,20 +209,13 @@ def update_rows(first, count, s, tables):
 
 def update_tile(first, start, size, s, tables):
     """Move a tile of a v whose slices are columns, a lane for each, and sum its new squares."""
-    segments, coefficients = integers(tables, SEGMENTS), reals(tables, COEFFICIENTS)
-    slices, tiles = reals(tables, SLICES), reals(tables, TILES)
+    segments, tiles = integers(tables, SEGMENTS), reals(tables, TILES)
     v, direction, rows = scratch(4, storage), scratch(4, storage), scratch_rows()
-    fixed, active = constants(tables, s), coefficients[s, COEFFICIENT_ACTIVE] != 0.0
-    l1, l2 = storage(coefficients[s, COEFFICIENT_L1]), storage(coefficients[s, COEFFICIENT_L2])
-    low, high = storage(coefficients[s, COEFFICIENT_LOW]), storage(coefficients[s, COEFFICIENT_HIGH])
+    fixed, active = constants(tables, s), reals(tables, COEFFICIENTS)[s, COEFFICIENT_ACTIVE] != 0.0
     columns, row = segments[s, SEGMENT_WIDTH], first * ROW_BLOCK
     count, out = min(ROW_BLOCK, segments[s, SEGMENT_OUTER] - row), segments[s, SEGMENT_TILE] + first * columns
     for c in range(start + lane_index(), start + size, WARP):
-        k = slice_at(c, s, tables)
-        alpha, beta = scalars_of(k, s, tables)
-        power_v, power_d = slices[SLICE_POWER_V, k], slices[SLICE_POWER_D, k]
-        fast, near, far = is_fast(alpha, beta, k, s, tables), storage(alpha), storage(beta)
-        total = 0.0
+        slice_fixed, total = direction_constants(slice_at(c, s, tables), s, tables), 0.0
         for r in range(0, count, 4):
             at, left = segments[s, SEGMENT_START] + (row + r) * columns + c, count - r
             load_column(v, TRAINABLE, 0, at, columns, left, tables)
@@ -225,24 +223,7 @@ def update_tile(first, start, size, s, tables):
                 derived = segments[s, SEGMENT_DERIVED] + (row + r) * columns + c
                 load_column(direction, DERIVED_GRADIENT, 0, derived, columns, left, tables)
                 load_columns(rows, at, columns, left, tables)
-                for j in range(4):
-                    if j < left:
-                        grad = direction_grad(
-                            fast,
-                            near,
-                            far,
-                            alpha,
-                            beta,
-                            power_v,
-                            power_d,
-                            direction[j],
-                            v[j],
-                            low,
-                            high,
-                            l1,
-                            l2,
-                        )
-                        advance(j, v, rows, grad, fixed)
+                advance_quad(v, direction, rows, left, slice_fixed, fixed)
                 store_column(v, TRAINABLE, 0, at, columns, left, tables)
                 store_columns(rows, at, columns, left, tables)
             # See nbopt.kernels.cpu.reduce.add_squares; what is left out adds zeros.
@@ -292,7 +273,10 @@ def update_chunks(tables):
 
 
 def fold_squares(thread, threads, tables):
-    """Move the g, and form the scalars of w, of every v whose chunks are late; by a team."""
+    """Move the g, and form the scalars of w, of every v whose chunks are late; by a team.
+
+    One v shares nothing with another, so that no thread waits between them.
+    """
     count = integers(tables, SEGMENTS).shape[0]
     for begin in range(0, count, threads):
         if any_thread(begin + thread < count and is_late(begin + thread, tables)):
@@ -307,7 +291,7 @@ def is_late(s, tables):
 
 
 def fold_slice_squares(s, thread, threads, tables):
-    """The same of one v."""
+    """The same of one v; a thread goes on with the slices whose sums it finished, or waited for."""
     segments, slices, tiles = integers(tables, SEGMENTS), reals(tables, SLICES), reals(tables, TILES)
     count, width, tile = segments[s, SEGMENT_SLICES], segments[s, SEGMENT_WIDTH], segments[s, SEGMENT_TILE]
     inner = width // count
@@ -317,7 +301,6 @@ def fold_slice_squares(s, thread, threads, tables):
         slices[SLICE_SQUARE, k] = tiles[0, tile + j * inner]
         update_magnitudes(k, k + 1, s, tables)
         compose_factors(k, k + 1, s, tables)
-    barrier()
 
 
 def compose_chunks(tables):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 import nbopt as nb
 from nbopt.errors import DeviceError, ParameterError
 from nbopt.kernels.cuda import dlpack
+from nbopt.kernels.cuda import memory as memory_module
 from nbopt.kernels.cuda.memory import CudaMemory
 from nbopt.memory import HOST, find_memory
 
@@ -285,6 +286,33 @@ def test_the_cuda_array_interface(params):
     assert found.pop("data") == (w.value.__array_interface__["data"][0], False)
     assert found == {"shape": (2, 3), "strides": None, "typestr": "<f4", "stream": 1, "version": 3}
     assert not hasattr(nb.ParameterBuffer.from_arrays({"w": [1.0]})["w"], "__cuda_array_interface__")
+
+
+@pytest.mark.parametrize("stream", [-2, "a", 1.5])
+def test_dlpack_refuses_what_is_no_stream(params, stream):
+    with pytest.raises((TypeError, ValueError), match="CUDA stream"):
+        params["w"].__dlpack__(stream=stream)
+
+
+def test_while_a_graph_is_captured_nothing_passes_between_host_and_device(params, monkeypatch):
+    """A copy would be made at each replay, of memory that is gone; waiting would break the capture."""
+    opt = nb.optimizer.SGD(0.1, params)
+    params["w"].grad = np.ones((2, 3))
+    opt.step()
+    before = params.to_vector()
+    with monkeypatch.context() as patch:
+        patch.setattr(memory_module, "is_capturing", lambda handle: True)
+        opt.step()
+        for ask in (
+            lambda: opt.set_lr(0.5),
+            lambda: opt.step_count,
+            lambda: params["w"].numpy(),
+            lambda: params["w"].set_value(np.zeros((2, 3))),
+        ):
+            with pytest.raises(DeviceError, match="while a CUDA graph is captured"):
+                ask()
+    assert (opt.get_lr(), opt.step_count) == (0.1, 2)
+    assert (params.to_vector() != before).any()
 
 
 # --- devices --------------------------------------------------------------------------------------

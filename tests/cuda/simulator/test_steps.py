@@ -1,5 +1,8 @@
 """What a step on a device does: it launches, and nothing else; its errors wait until somebody asks."""
 
+import copy
+import threading
+
 import pytest
 
 import nbopt as nb
@@ -105,6 +108,30 @@ def test_one_thread_steps_at_a_time(launched, monkeypatch):
     assert opt.step_count == 2
 
 
+def test_two_threads_step_two_optimizers():
+    """Which share nothing but the simulator, and that runs one kernel at a time."""
+    many, failed = [model({"a": (40,)}) for _ in range(3)], []
+    for params, _ in many:
+        fill(params)
+
+    def take(opt):
+        try:
+            for _ in range(3):
+                opt.step()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=take, args=(opt,)) for _, opt in many[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    take(many[0][1])
+    assert not failed
+    first, *others = (arrays_of(params)["a"].tobytes() for params, _ in many)
+    assert others == [first, first]
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 ASKED = {
@@ -140,6 +167,23 @@ def test_whatever_is_asked_raises_what_a_step_found(ask, capsys):
     fill(params)
     opt.step()
     assert (opt.step_count, opt.steps_skipped) == (2, 1)
+
+
+def test_a_copy_carries_an_error_that_nobody_asked_for():
+    """Its steps change nothing until it is raised, though they have no sums to refuse it by."""
+    params, opt = model({"a": (3,), "w": (4, 3)}, dims={"w": 1})
+    fill(params)
+    params["a"].grad = [1.0, NAN, 1.0]
+    opt.step()
+    params, opt = copy.deepcopy((params, opt))
+    before = params.fingerprint()
+    fill(params)
+    opt.step()
+    assert params.fingerprint() == before
+    with pytest.raises(NonFiniteGradientError, match="'a'"):
+        opt.check()
+    opt.step()
+    assert params.fingerprint() != before
 
 
 def test_ten_skipped_steps_are_an_error():
