@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import nbopt as nb
 from tests.kernels import ROOT
 
 for package in ("sklearn", "matplotlib"):
@@ -143,3 +144,20 @@ def test_ultrasound() -> None:
     assert losses[-1].mean() < 0.3 * losses[0, 0]
     speed = params["speed"].value
     assert program.error(speed, truth, around.inside) < 0.5 * program.error(0 * speed, truth, around.inside)
+
+
+def test_handover() -> None:
+    """The gradients are right, and from momentum on L-BFGS-B gets further than alone."""
+    program = load("handover")
+    _, seen, pixels = program.measure()
+    params, other = program.model(), program.model()
+    program.with_momentum(params, seen, pixels, passes=4)
+    params.unfreeze("light")
+    other.unfreeze("light")
+    report = nb.check_gradient(
+        program.misfit, params, args=(seen[:5], pixels[:5]), coordinates=1, directions=1
+    )
+    assert report.ok
+    program.with_lbfgs(params, seen, pixels, passes=25)
+    program.with_lbfgs(other, seen, pixels, passes=29)
+    assert program.misfit(params, seen, pixels) < 0.6 * program.misfit(other, seen, pixels)
