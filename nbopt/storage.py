@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
 from nbopt.layout import CPU_CUTS, CUDA_CUTS, Item, Layout
 from nbopt.memory import Array, Memory, Table, aligned_zeros
@@ -42,6 +43,11 @@ class Storage:
     def __init__(self, parameters: Mapping[str, Parameter], dtype: np.dtype[Any], memory: Memory):
         items = [Item(p.name, p.shape, p._role == "normed", p.dim) for p in parameters.values()]
         self.layout = Layout(items, dtype.itemsize, CPU_CUTS if memory.is_host else CUDA_CUTS)
+        if not self.layout.size and not memory.is_host:
+            # Arrays of numba.cuda that have no elements have no views.
+            raise ParameterError(
+                f"a buffer on {memory.device} must hold at least one element; use device='cpu'"
+            )
         self.segment_of = {name: index for index, name in enumerate(self.layout.names)}
         self.memory = memory
         self.data: Array = aligned_zeros(self.layout.size, dtype)

@@ -1,5 +1,6 @@
 """Launches and streams, as far as they show without a GPU: what the driver is given."""
 
+import contextlib
 import ctypes
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import nbopt as nb
 from nbopt.errors import DeviceError
 from nbopt.kernels.cuda.stream import DEFAULT, handle_of
 from tests.cuda import SIMULATED, needs_numba_cuda
+
+START = 2**40
 
 
 class Protocol:
@@ -123,6 +126,34 @@ class TestDriver:
         active = binding.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE
         monkeypatch.setitem(vars(driver), "cuStreamIsCapturing", lambda stream: active)
         assert is_capturing(handle) is captured
+
+    def test_views_of_arrays_lie_where_they_should(self, monkeypatch):
+        """What the simulator has of NumPy, for arrays of numba.cuda themselves; nothing is read of them."""
+        from numba.cuda.cudadrv import devicearray, devices, driver
+
+        from nbopt.kernels.cuda.memory import address
+
+        def array(shape, dtype):
+            host = np.empty(shape, dtype)
+            data = driver.MemoryPointer(context, driver.binding.CUdeviceptr(START), host.nbytes)
+            return devicearray.DeviceNDArray(host.shape, host.strides, host.dtype, gpu_data=data)
+
+        context = types.SimpleNamespace()
+        monkeypatch.setattr(devices._runtime, "ensure_context", contextlib.nullcontext)
+        monkeypatch.setattr(devices, "get_context", lambda: context)
+        flat, table = array(64, "f4"), array((4, 3), "f8")
+        value = flat[32:38].reshape((2, 3))
+        assert (value.shape, value.is_c_contiguous(), address(value)) == ((2, 3), True, START + 128)
+        assert (flat[32:33].reshape(()).shape, address(flat[:0]), flat[8:8].reshape((0, 2)).shape) == (
+            (),
+            0,
+            (0, 2),
+        )
+        row = array((2, 64), "f4")[1]
+        assert (row.shape, address(row[4:8])) == ((64,), START + 64 * 4 + 16)
+        line = table.reshape(table.size)
+        assert (line.shape, address(line[5:7]), line.view(np.int64).dtype) == ((12,), START + 40, np.int64)
+        assert flat.nbytes == 256
 
     def test_other_versions_of_numba_cuda_launch_themselves(self):
         from nbopt.kernels.cuda.run import PlainLaunch, launch_of

@@ -230,6 +230,15 @@ def test_no_copy_is_no_array_of_the_host():
         np.asarray(w, copy=False)
 
 
+@pytest.mark.parametrize("shapes", [{}, {"a": (0,), "b": (2, 0)}], ids=["no parameters", "empty ones"])
+def test_a_buffer_without_elements_is_refused(shapes):
+    params = nb.ParameterBuffer(device="cuda")
+    for name, shape in shapes.items():
+        params.create_parameter(shape, name)
+    with pytest.raises(ParameterError, match="a buffer on cuda:0 must hold at least one element"):
+        len(params.flat)
+
+
 # --- exchange -------------------------------------------------------------------------------------
 
 
