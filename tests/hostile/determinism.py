@@ -12,13 +12,12 @@ import pytest
 import nbopt as nb
 from nbopt.errors import ParameterError
 from tests.hostile import F32, F64, buffer, refused, same
-from tests.kernels import exact_squares
 
 
 def sensitive(count, dtype=F32):
     """Numbers whose sum of squares depends on the order of summation."""
     array = np.random.default_rng(0).standard_normal(count).astype(dtype)
-    array *= np.exp2(np.arange(count) % 9 - 4).astype(dtype)
+    array *= np.exp2(np.arange(count) % 23 - 11).astype(dtype)
     return array
 
 
@@ -48,29 +47,35 @@ def alignments():
 
 
 def memory_orders():
-    array = sensitive(300 * 211).reshape(300, 211)
-    strided = np.zeros((300, 422), F32)
-    strided[:, ::2] = array
-    backwards = np.ascontiguousarray(array[::-1])[::-1]
-    for form in (array.copy(), np.asfortranarray(array), strided[:, ::2], backwards, array.ravel()):
-        assert nb.norm(form) == nb.norm(array)
-    assert nb.norm(array.T) == nb.norm(np.ascontiguousarray(array.T))
+    differ = 0
+    for rows in range(90, 110):
+        array = sensitive(rows * 211).reshape(rows, 211)
+        strided = np.zeros((rows, 422), F32)
+        strided[:, ::2] = array
+        backwards = np.ascontiguousarray(array[::-1])[::-1]
+        for form in (array.copy(), np.asfortranarray(array), strided[:, ::2], backwards, array.ravel()):
+            assert nb.norm(form) == nb.norm(array)
+        transposed = np.ascontiguousarray(array.T)
+        assert nb.norm(array.T) == nb.norm(transposed)
+        differ += nb.norm(transposed) != nb.norm(array)
+    assert differ  # or these numbers would show nothing
 
 
 def order_of_parameters():
     rng = np.random.default_rng(0)
-    arrays = {f"p{i}": sensitive(int(rng.integers(1, 5000))) for i in range(40)}
-    found = set()
-    for _ in range(4):
+    arrays = {f"p{i}": sensitive(int(rng.integers(1, 400)), F64) * rng.uniform(0.5, 2) for i in range(60)}
+    found, clipped = set(), set()
+    for _ in range(20):
         names = [str(name) for name in rng.permutation(list(arrays))]
-        params = buffer(**{name: np.zeros_like(arrays[name]) for name in names})
+        params = buffer(F64, **{name: np.zeros_like(arrays[name]) for name in names})
         params.set_grads(arrays)
         found.add(nb.clip_grad_norm_(params, np.inf))
-    assert len(found) == 1
+        clip = nb.ClipGradByGlobalNorm(1.0)({name: arrays[name] for name in names})
+        clipped.add(b"".join(clip[name].tobytes() for name in arrays))
+    assert len(found) == len(clipped) == 1
     (norm,) = found
     together = np.concatenate(list(arrays.values()))
     assert abs(nb.norm(together) - norm) < 1e-14 * norm
-    assert exact_squares([together]) == exact_squares(arrays.values())
 
 
 @contextlib.contextmanager
