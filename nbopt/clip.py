@@ -394,4 +394,7 @@ def _check_writable(members: Iterable[Parameter]) -> None:
 def _parameters(params: Any) -> list[Parameter]:
     from nbopt.buffer import as_parameters
 
-    return as_parameters(params)
+    found = as_parameters(params)
+    for buffer in dict.fromkeys(parameter._buffer for parameter in found):
+        buffer.gather_grads()
+    return found

@@ -239,6 +239,24 @@ class ParameterCollection(Strict, Mapping[str, Parameter]):
         """
         return {p.name: p.numpy() for p in self.select(pattern)}
 
+    def gather_grads(self) -> None:
+        """Bring in gradients that are written elsewhere; steps from Python and clips call it first.
+
+        Here it does nothing: the arrays of a buffer are where its gradients are written. A subclass whose
+        gradients may lie in other arrays copies them in.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> class OfParts(nb.ParameterBuffer):
+        ...     def gather_grads(self):
+        ...         self.set_grads({"w": [sum(parts)]})
+        >>> params, parts = OfParts.from_arrays({"w": [1.0]}), [0.5, 1.5]
+        >>> nb.optimizer.SGD(0.25, params).step()
+        >>> params["w"].value
+        array([0.5])
+        """
+
     def clear_grad(self, set_to_zero: bool = True) -> None:
         """Fill every gradient with zeros.
 
@@ -334,6 +352,8 @@ class ParameterCollection(Strict, Mapping[str, Parameter]):
         >>> nb.ParameterBuffer.from_arrays({"a": [[1.0, 2.0]], "b": [3.0]}).to_vector()
         array([1., 2., 3.])
         """
+        if what == "grad":
+            self.gather_grads()
         return vectors.gather(self, what, space, frozen)
 
     def from_vector(

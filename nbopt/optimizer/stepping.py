@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._validation import as_flag
+from nbopt.collection import ParameterCollection
 from nbopt.errors import ConcurrencyError, DeviceError
 from nbopt.kernels import tables as t
 from nbopt.optimizer import partial
@@ -52,7 +53,17 @@ class Stepping(Report):
         >>> import nbopt as nb
         >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).compile()
         """
-        self._run = self._tables.program.entry()
+        run = self._tables.program.entry()
+        gather = self._buffer.gather_grads
+        if type(self._buffer).gather_grads is ParameterCollection.gather_grads:
+            self._run = run
+            return
+
+        def gather_and_run() -> int:
+            gather()
+            return run()
+
+        self._run = gather_and_run
 
     def jit_step(self) -> tuple[Callable[[JitState], int], JitState]:
         """Return the whole step as a compiled function, and its argument, for compiled code of your own.
@@ -199,7 +210,12 @@ class Stepping(Report):
         array([1.])
         """
         keep = as_flag(set_to_zero, "set_to_zero")
-        for parameter in self.parameters:
+        own = dict.fromkeys(parameter._parent or parameter for parameter in self.parameters)
+        if len(own) == len(self._buffer):
+            self._buffer.clear_grad(keep)
+            return
+        self._buffer.gather_grads()
+        for parameter in own:
             parameter.clear_grad(keep)
 
     def zero_grad(self) -> None:
