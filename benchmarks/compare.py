@@ -5,8 +5,9 @@ turn is a pause, one untimed step, and a batch of steps. A figure is the time of
 nbopt in the same round: above 1, nbopt is faster. Shown are the median over the rounds and the quartiles.
 Before a row is timed, every library takes three steps and must arrive where nbopt does.
 
-Rows of Adam and AdamW, of steps inside compiled code, and of the way from the start of Python to the end of
-the first step stand at the end; these last run in processes of their own.
+Rows of Adam and AdamW, of steps inside compiled code, of the parameters of a torch module, and of the way
+from the start of Python to the end of the first step stand at the end; these last run in processes of their
+own.
 
 Two floors move as many bytes as the step must, in as much memory: a copy, and an addition in place. A step
 moves 24 bytes per element of float32 (it reads the gradient for the norm, reads gradient, value and velocity,
@@ -24,6 +25,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -43,6 +45,7 @@ import nbopt as nb
 from benchmarks import compare_adam as adam
 from benchmarks import compare_peers as peers
 from benchmarks import compare_start as start
+from benchmarks import compare_torch as module
 from benchmarks import compare_weight_norm as weight_norm
 from benchmarks.compare_peers import DECAY, PACKAGES, PEERS, Parameter, Runner, Task
 
@@ -96,6 +99,7 @@ BIG = Row(1, (25_000_000,), bars={"torch fused": (1.15, 1.15), "Paddle": (2.1, 2
 BARE = replace(BIG, about="L2, guard", clip=False, bars={"torch fused": (0.78, 0.78)})
 FREE = replace(BARE, about="L2, no guard", nonfinite="propagate", moved=20, bars={"torch fused": (0.9, 0.9)})
 JIT = f"AdamW, clip, decay: {adam.STEPS} steps inside compiled code"
+LAYERS = "layers of a torch module, {}, clip, decay"
 OWN = {"torch fused": (22, 50), "Paddle": (36, 90), ONE: (1 / 1.15, 1 / 1.15)}
 ROWS = {
     "10x100": Row(10, (100,), bars={"torch fused": (40, 40), "Paddle": (120, 120), "optax": (35, 35)}),
@@ -120,6 +124,12 @@ ROWS = {
     **adams("100x1000", 100, (1000,)),
     **adams("25M", 1, (25_000_000,)),
     "jit-10x100": Row(10, (100,), JIT, "jit", moved=0, tolerance=1e-3),
+    "torch-mlp": Row(
+        50, (16, 16), LAYERS.format("Momentum"), "module", moved=0, bars={"torch fused": (8, 8)}
+    ),
+    "torch-mlp-adamw": Row(
+        50, (16, 16), LAYERS.format("AdamW"), "module AdamW", moved=0, bars={"torch fused": (5, 5)}
+    ),
     "start-cold": Row(1, (100,), "from the start of Python, nothing on disk", "start-cold", moved=0),
     "start-warm": Row(1, (100,), "from the start of Python", "start-warm", moved=0),
 }
@@ -131,6 +141,8 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Adam": (functools.partial(adam.nbopt_adam, kind=nb.optimizer.Adam), adam.peers_of(decoupled=False)),
     "AdamW": (functools.partial(adam.nbopt_adam, kind=nb.optimizer.AdamW), adam.peers_of(decoupled=True)),
     "jit": (adam.nbopt_jit, adam.JIT_PEERS),
+    "module": (functools.partial(module.adopted, decoupled=False), module.peers_of(decoupled=False)),
+    "module AdamW": (functools.partial(module.adopted, decoupled=True), module.peers_of(decoupled=True)),
     "start-cold": (functools.partial(start.nbopt_start, cold=True), start.PEERS),
     "start-warm": (functools.partial(start.nbopt_start, cold=False), start.PEERS),
 }
@@ -323,7 +335,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add, names = parser.add_argument, {"nargs": "+", "metavar": "NAME"}
-    add("--rows", choices=ROWS, **names, help="only these rows (default: all; with --quick not start-*)")
+    add("--rows", choices=ROWS, **names, help="only these rows (default: all; with --quick no start-*)")
     add("--peers", choices=PEERS, default=list(PEERS), **names, help="only these peers")
     add("--threads", default="1,2", metavar="N,M", help="numbers of threads (default: 1,2)")
     add("--repeats", type=int, metavar="N", help="rounds, at least 2 (default: 15; with --quick 3)")
@@ -332,7 +344,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--rst", type=Path, metavar="PATH", help="write a table for the documentation there")
     args = parser.parse_args(argv)
     args.repeats = args.repeats or (3 if args.quick else 15)
-    args.rows = args.rows or [key for key in ROWS if not (args.quick and key.startswith("start-"))]
+    has_torch = importlib.util.find_spec("torch") is not None
+    if not has_torch and any(key.startswith("torch-") for key in args.rows or []):
+        parser.error("rows torch-* need torch")
+    left_out = ("start-",) * args.quick + ("torch-",) * (not has_torch)
+    args.rows = args.rows or [key for key in ROWS if not key.startswith(left_out)]
     if args.repeats < 2:
         parser.error("--repeats must be at least 2")
     return args

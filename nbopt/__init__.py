@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from nbopt.errors import NboptError
     from nbopt.gradient import check_gradient
     from nbopt.info import show_config
+    from nbopt.interop import jax as jax
     from nbopt.interop import scipy as scipy
+    from nbopt.interop import torch as torch
     from nbopt.kernels.rule import rule
     from nbopt.minimizing import minimize
     from nbopt.norms import norm
@@ -96,7 +98,8 @@ _HOMES = {
     "weight_norm_backward": "weightnorm",
 }
 
-_ROOMS = {"scipy": "interop.scipy"}  # modules that serve another library
+# Modules that serve another library.
+_ROOMS = {"jax": "interop.jax", "scipy": "interop.scipy", "torch": "interop.torch"}
 
 
 def __getattr__(name: str) -> Any:

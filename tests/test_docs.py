@@ -38,7 +38,10 @@ def members(cls):
 
 
 SHOWN = {type(walk), property, classmethod, staticmethod}
-PUBLIC = dict(walk(nb, "nbopt")) | dict(walk(nb.scipy, "nbopt.scipy"))
+ROOMS = {name: getattr(nb, name) for name in ("jax", "scipy", "torch")}  # for other libraries
+PUBLIC = dict(walk(nb, "nbopt"))
+for _name, _room in ROOMS.items():
+    PUBLIC |= dict(walk(_room, f"nbopt.{_name}"))
 MODULES = {"nbopt": nb} | {name: value for name, value in PUBLIC.items() if inspect.ismodule(value)}
 NAMES = {name: value for name, value in PUBLIC.items() if name not in MODULES}  # classes and functions
 CLASSES = {name: value for name, value in NAMES.items() if inspect.isclass(value)}
