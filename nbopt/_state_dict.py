@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nbopt._validation import as_array
 from nbopt.errors import StateDictError
 
 __all__ = ["as_mapping", "as_saved_array", "misfits", "refuse"]
@@ -38,10 +39,7 @@ def misfits(saved: Collection[Any], legal: Collection[str]) -> list[str]:
 
 def as_saved_array(value: Any, key: str, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
     """Return an array that has the dtype and the shape, or say what it has."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise StateDictError(f"{key}: no array of numbers ({error})") from error
+    array = as_array(value, key, StateDictError)
     if array.dtype != dtype or array.shape != tuple(shape):
         raise StateDictError(
             f"{key}: got {array.dtype} of shape {array.shape}, need {dtype} of shape {tuple(shape)}"

@@ -16,7 +16,16 @@ import numpy as np
 
 from nbopt.errors import HyperparameterError, NboptError, ParameterError
 
-__all__ = ["as_flag", "as_float_array", "as_integer", "as_name", "as_number", "as_shape", "nearest"]
+__all__ = [
+    "as_array",
+    "as_flag",
+    "as_float_array",
+    "as_integer",
+    "as_name",
+    "as_number",
+    "as_shape",
+    "nearest",
+]
 
 
 def as_number(
@@ -157,6 +166,24 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     return shape
 
 
+def as_array(value: Any, what: str, error: type[NboptError] = ParameterError) -> np.ndarray:
+    """Return `value` as an array, of whatever it holds.
+
+    Examples
+    --------
+    >>> from nbopt._validation import as_array
+    >>> as_array([[1], [2, 3]], "value of 'w'")
+    Traceback (most recent call last):
+        ...
+    nbopt.errors.ParameterError: value of 'w' is no array of numbers: setting an array element with ...
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as cause:
+        reason = str(cause).replace(". The", "; the").rstrip(".")
+        raise error(f"{what} is no array of numbers: {reason}") from cause
+
+
 def as_float_array(
     value: Any,
     what: str,
@@ -187,10 +214,7 @@ def as_float_array(
     >>> as_float_array([1, 2], "value of 'w'", np.dtype("float32"), (2,))
     array([1., 2.], dtype=float32)
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as cause:
-        raise ParameterError(f"{what} is no array of numbers: {cause}") from cause
+    array = as_array(value, what)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{what} must hold real numbers, got dtype {array.dtype}")
     if shape is not None and array.shape != shape:
@@ -209,6 +233,21 @@ def as_float_array(
     return cast
 
 
+# What others call some arguments; of the names here, the first that is legal is meant.
+_ALIASES = {
+    "lr": ("learning_rate", "base_learning_rate", "max_learning_rate"),
+    "l1": ("regularizer", "weight_decay"),
+    "l2": ("regularizer", "weight_decay"),
+    "wd": ("weight_decay", "regularizer"),
+    "weight_decay": ("regularizer",),
+    "params": ("parameters",),
+    "nesterov": ("use_nesterov",),
+    "eps": ("epsilon",),
+    "max_norm": ("clip_norm",),
+    "requires_grad": ("trainable",),
+}
+
+
 def nearest(key: str, legal: Iterable[str]) -> str:
     """Return a phrase that names the legal keys, the nearest first; it goes on after a colon or semicolon.
 
@@ -219,7 +258,9 @@ def nearest(key: str, legal: Iterable[str]) -> str:
     "did you mean 'momentum'? Legal keys: learning_rate, momentum"
     """
     names = list(legal)
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    close = [name for name in _ALIASES.get(key, ()) if name in names]
+    close = close or [name for name in names if key in name.split("_")]
+    close = close or difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? Legal" if close else "legal"
     return f"{hint} keys: {', '.join(names)}"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
-from nbopt._validation import as_flag, as_integer, as_name, as_number, nearest
+from nbopt._calls import check_calls
+from nbopt._validation import as_flag, as_integer, as_name, as_number
 from nbopt.errors import ParameterError
 from nbopt.initializer import Initializer
 from nbopt.regularizer import Regularizer
@@ -20,7 +22,16 @@ What a negative dim means elsewhere:
   Paddle nn.utils, torch  kept              whole tensor     whole tensor
   Jittor                  reduced           last axis        last axis"""
 
+# What to write in place of arguments that there are elsewhere.
+HINTS = {
+    "gradient_clip": "give the clip to the optimizer (grad_clip=...), and need_clip=False to the parameters "
+    "that it shall leave alone",
+    "dim": "WeightNormParamAttr has a dim",
+    "stop_gradient": "write trainable, its opposite",
+}
 
+
+@partial(check_calls, hints=HINTS)
 @dataclass(frozen=True, init=False)
 class ParamAttr:
     """The policy of one parameter.
@@ -72,19 +83,8 @@ class ParamAttr:
         trainable: bool = True,
         do_model_average: bool = True,
         need_clip: bool = True,
-        **unknown: Any,
     ):
         kind = type(self).__name__
-        if "gradient_clip" in unknown:
-            raise TypeError(
-                f"{kind} has no gradient_clip: give the clip to the optimizer (grad_clip=...), and "
-                "need_clip=False to the parameters that it shall leave alone"
-            )
-        if unknown:
-            key = next(iter(unknown))
-            legal = [field.name for field in fields(self)]
-            hint = " (WeightNormParamAttr has a dim)" if key == "dim" else ""
-            raise TypeError(f"{kind} got an unknown argument {key!r}{hint}; {nearest(key, legal)}")
         if initializer is not None and not isinstance(initializer, Initializer):
             raise TypeError(
                 f"{kind} initializer must be an Initializer, got {initializer!r}; for given values write "
@@ -118,6 +118,7 @@ class ParamAttr:
         return replace(self, name=name)
 
 
+@partial(check_calls, hints=HINTS)
 @dataclass(frozen=True, init=False)
 class WeightNormParamAttr(ParamAttr):
     """The policy of a weight that is recomposed from a direction v and a magnitude g, ``w = g v / |v|``.
@@ -176,7 +177,6 @@ class WeightNormParamAttr(ParamAttr):
         trainable: bool = True,
         do_model_average: bool = False,
         need_clip: bool = True,
-        **unknown: Any,
     ):
         super().__init__(
             name,
@@ -186,7 +186,6 @@ class WeightNormParamAttr(ParamAttr):
             trainable,
             do_model_average,
             need_clip,
-            **unknown,
         )
         if dim is not None:
             dim = as_integer(dim, "WeightNormParamAttr dim", error=ParameterError)

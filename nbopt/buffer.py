@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbopt._validation import as_flag, as_float_array, as_integer, as_name, as_shape, nearest
+from nbopt._calls import check_calls, show_as
+from nbopt._validation import as_array, as_flag, as_float_array, as_integer, as_name, as_shape, nearest
 from nbopt.attr import DIM_MEANINGS, ParamAttr, WeightNormParamAttr, as_attr, differences
 from nbopt.collection import ParameterCollection
 from nbopt.errors import ParameterError
@@ -81,6 +82,7 @@ class ParameterBuffer(ParameterCollection):
     (['fc.weight', 'fc.bias'], True)
     """
 
+    @check_calls
     def __init__(self, dtype: Any = "float32", device: str = "cpu", seed: int | None = None):
         self.dtype = as_dtype(dtype)
         self._memory = find_memory(device)
@@ -113,6 +115,7 @@ class ParameterBuffer(ParameterCollection):
 
     # --- creation
 
+    @check_calls
     def create_parameter(
         self,
         shape: int | Iterable[int],
@@ -160,6 +163,7 @@ class ParameterBuffer(ParameterCollection):
         >>> params.create_parameter([3], attr=False) is None
         True
         """
+        _check_order(shape, name)
         label = "a parameter" if name is None else f"parameter {as_name(name)!r}"
         record = as_attr(attr, f"attr of {label}")
         if record is None:
@@ -219,7 +223,7 @@ class ParameterBuffer(ParameterCollection):
         if self.is_sealed:
             raise ParameterError(
                 f"parameter {name!r} comes too late: the buffer was laid out when the first view or "
-                "optimizer was made. Create every parameter before the first .value, .grad or optimizer. "
+                "optimizer was made; create every parameter before the first .value, .grad or optimizer. "
                 "A new buffer from ParameterBuffer.from_arrays(params.numpy(), attrs=...) carries the values "
                 "over, but neither policies nor velocities"
             )
@@ -255,6 +259,7 @@ class ParameterBuffer(ParameterCollection):
             raise ParameterError(f"parameter {name!r}: {error}") from error
 
     @classmethod
+    @check_calls
     def from_arrays(
         cls,
         arrays: Mapping[str, ArrayLike],
@@ -303,10 +308,7 @@ class ParameterBuffer(ParameterCollection):
             )
         values = {}
         for name, array in arrays.items():
-            try:
-                values[as_name(name)] = np.asarray(array)
-            except ValueError as error:
-                raise ParameterError(f"array {name!r} is no array of numbers: {error}") from error
+            values[as_name(name)] = as_array(array, f"array {name!r}")
             if values[name].dtype.kind not in "iuf":
                 raise TypeError(f"array {name!r} must hold real numbers, got dtype {values[name].dtype}")
         if dtype is None:
@@ -400,6 +402,19 @@ class ParameterBuffer(ParameterCollection):
         else:
             for name, values in state["initial"].items():
                 self[name]._initial = values.copy()
+
+
+show_as("ParameterBuffer", ParameterCollection)
+
+
+def _check_order(shape: Any, name: Any) -> None:
+    """Refuse a shape given as several arguments, and a name in its place."""
+    if name is not None and not isinstance(name, str) and isinstance(shape, int | str):
+        form = f"[{shape}, {name}]" if isinstance(shape, int) else f"{name}, name={shape!r}"
+        raise TypeError(
+            f"name must be a string, got {type(name).__name__} {name!r}; the shape comes first, as one "
+            f"argument: create_parameter({form})"
+        )
 
 
 def as_parameters(params: Any) -> list[Parameter]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbopt._validation import as_flag, as_name, as_number, nearest
+from nbopt._calls import check_calls
+from nbopt._validation import as_array, as_flag, as_name, as_number, nearest
 from nbopt.errors import HyperparameterError, NonFiniteGradientError, ParameterError
 from nbopt.kernels import scalars, tables, trees
 from nbopt.norms import square_bins
@@ -86,6 +87,7 @@ class GradientClip:
         raise NotImplementedError
 
 
+@check_calls
 @dataclass(frozen=True)
 class ClipGradByValue(GradientClip):
     """Bring every element into ``[min, max]``; NaN stays NaN.
@@ -135,6 +137,7 @@ class ClipGradByValue(GradientClip):
         return {name: _bounded(array, self.min, self.max) for name, array in arrays.items()}
 
 
+@check_calls
 @dataclass(frozen=True)
 class ClipGradByNorm(GradientClip):
     """Scale each gradient on its own so that its Euclidean norm is at most `clip_norm`.
@@ -173,6 +176,7 @@ class ClipGradByNorm(GradientClip):
         return {name: _limited(a, _magnitude([a]), self.clip_norm) for name, a in arrays.items()}
 
 
+@check_calls
 @dataclass(frozen=True)
 class ClipGradByGlobalNorm(GradientClip):
     """Scale all gradients together so that their common Euclidean norm is at most `clip_norm`.
@@ -239,10 +243,7 @@ def _bounded(array: NDArray[Any], low: float, high: float) -> NDArray[Any]:
 
 
 def _as_gradient(name: str, grad: ArrayLike) -> NDArray[Any]:
-    try:
-        array = np.asarray(grad)
-    except ValueError as error:
-        raise ParameterError(f"gradient of {name!r} is no array of numbers: {error}") from error
+    array = as_array(grad, f"gradient of {name!r}")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"gradient of {name!r} must hold real numbers, got dtype {array.dtype}")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
@@ -280,6 +281,7 @@ def _scaled(array: NDArray[Any], coefficient: float, scale: float) -> NDArray[An
         return np.asarray(wide.astype(array.dtype))
 
 
+@check_calls
 def clip_grad_norm_(
     params: ParameterBuffer | Parameter | Iterable[Parameter],
     max_norm: float,
@@ -359,6 +361,7 @@ def _general_norm(grads: list[NDArray[Any]], order: float) -> tuple[float, float
         return float(largest / scale * np.float64(math.fsum(powers)) ** (1.0 / order)), scale
 
 
+@check_calls
 def clip_grad_value_(params: ParameterBuffer | Parameter | Iterable[Parameter], clip_value: float) -> None:
     """Bring every element of the gradients of parameters into ``[-clip_value, clip_value]``, in place.
 

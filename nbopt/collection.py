@@ -7,6 +7,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,16 @@ class ParameterCollection(Strict, Mapping[str, Parameter]):
     dtype: np.dtype[Any]
     _memory: Memory
 
-    _public = frozenset({"dtype", "device", "seed"})
+    _once = frozenset({"dtype", "device", "seed"})
+    _instead = MappingProxyType(
+        {
+            "flat": "params.flat[:] = values",
+            "flat_grad": "params.flat_grad[:] = values",
+            "trainable_flat": "params.trainable_flat[:] = values, then params.recompose()",
+            "dtype": "ParameterBuffer.from_arrays(params.numpy(), dtype=...)",
+            "device": "ParameterBuffer.from_arrays(params.numpy(), device=...)",
+        }
+    )
 
     def _mend(self, name: str) -> str:
         if name in self:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_float_array, as_integer, as_number, nearest
 from nbopt.errors import HyperparameterError, ParameterError
 
@@ -127,6 +128,7 @@ def _deviation(gain: float, fan: float) -> float:
     return std
 
 
+@check_calls
 @dataclass(frozen=True)
 class Constant(Initializer):
     """Every element is `value`.
@@ -153,6 +155,7 @@ class Constant(Initializer):
         return np.full(shape, self.value)
 
 
+@check_calls
 @dataclass(frozen=True)
 class Normal(Initializer):
     """The normal distribution N(mean, std^2).
@@ -183,6 +186,7 @@ class Normal(Initializer):
         return generator.normal(self.mean, self.std, shape)
 
 
+@check_calls
 @dataclass(frozen=True)
 class Uniform(Initializer):
     """The uniform distribution on [low, high].
@@ -213,6 +217,7 @@ class Uniform(Initializer):
         return generator.uniform(self.low, self.high, shape)
 
 
+@check_calls
 @dataclass(frozen=True)
 class TruncatedNormal(Initializer):
     """The normal distribution N(mean, std^2) restricted to the values [a, b].
@@ -284,6 +289,7 @@ class _Xavier(Initializer):
         return _deviation(self.gain, sum(fans) / 2.0) if all(fans) else 0.0
 
 
+@check_calls
 @dataclass(frozen=True)
 class XavierUniform(_Xavier):
     """Uniform on +/- ``gain * sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010).
@@ -314,6 +320,7 @@ class XavierUniform(_Xavier):
         return generator.uniform(-limit, limit, shape)
 
 
+@check_calls
 @dataclass(frozen=True)
 class XavierNormal(_Xavier):
     """Normal, mean 0, std ``gain * sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio 2010).
@@ -360,6 +367,7 @@ class _Kaiming(Initializer):
         return _deviation(calculate_gain(self.nonlinearity, self.negative_slope), fan)
 
 
+@check_calls
 @dataclass(frozen=True)
 class KaimingUniform(_Kaiming):
     """Uniform on +/- ``gain * sqrt(3 / fan)`` (He et al. 2015).
@@ -393,6 +401,7 @@ class KaimingUniform(_Kaiming):
         return generator.uniform(-limit, limit, shape)
 
 
+@check_calls
 @dataclass(frozen=True)
 class KaimingNormal(_Kaiming):
     """Normal, mean 0, std ``gain / sqrt(fan)`` (He et al. 2015).
@@ -415,6 +424,7 @@ class KaimingNormal(_Kaiming):
         return generator.normal(0.0, self._std(shape), shape)
 
 
+@check_calls
 @dataclass(frozen=True, init=False, eq=False)
 class Assign(Initializer):
     """The given values, whose shape must be the parameter's (Paddle takes any and keeps it).
@@ -460,6 +470,7 @@ class Assign(Initializer):
         return self.value.copy()
 
 
+@check_calls
 @dataclass(frozen=True)
 class Bilinear(Initializer):
     """The kernel of bilinear upsampling by a transposed convolution (Long et al. 2015).
@@ -488,6 +499,7 @@ class Bilinear(Initializer):
         return np.broadcast_to(np.outer(row, row), shape).copy()
 
 
+@check_calls
 @dataclass(frozen=True)
 class Dirac(Initializer):
     """The identity of a convolution (Zagoruyko and Komodakis 2017), of rank 3, 4 or 5.
@@ -529,6 +541,7 @@ class Dirac(Initializer):
         return kernel
 
 
+@check_calls
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
     """A random orthogonal matrix of ``shape[0]`` rows times `gain` (Saxe et al. 2014).
@@ -566,6 +579,7 @@ class Orthogonal(Initializer):
         return np.ascontiguousarray(q.T if rows < columns else q).reshape(shape)
 
 
+@check_calls
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the recommended gain of a nonlinearity (He et al. 2015, Paddle).
 
@@ -595,6 +609,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 _global: tuple[Initializer | None, Initializer | None] = (None, None)  # of weights, of biases
 
 
+@check_calls
 def set_global_initializer(weight_init: Initializer | None, bias_init: Initializer | None = None) -> None:
     """Set the initializers of parameters created from now on whose attribute names none.
 

@@ -175,7 +175,9 @@ def find_memory(device: Any) -> Memory:
         return HOST
     match = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", device)
     if device != "auto" and match is None:
-        raise ParameterError(f"device must be 'cpu', 'cuda', 'cuda:<number>' or 'auto', got {device!r}")
+        meant = device.lower().replace("gpu", "cuda")
+        hint = f"; did you mean {meant!r}?" if re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,4})?", meant) else ""
+        raise ParameterError(f"device must be 'cpu', 'cuda', 'cuda:<number>' or 'auto', got {device!r}{hint}")
     from nbopt.kernels.cuda.device import what_is_missing
 
     number = int(match[1] or 0) if match else 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbopt._validation import as_integer
+from nbopt._calls import check_calls
+from nbopt._validation import as_array, as_integer
 from nbopt.errors import ParameterError
 from nbopt.kernels import scalars, tables
 from nbopt.layout import as_slices, magnitude_shape, sums_of
@@ -16,6 +19,7 @@ from nbopt.memory import on_host
 __all__ = ["norm"]
 
 
+@partial(check_calls, hints={"axis": "dim is the axis that is kept, where axis is the one that is reduced"})
 def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64]:
     """Euclidean norm of an array, or of its slices along one axis.
 
@@ -57,7 +61,11 @@ def norm(array: ArrayLike, dim: int | None = None) -> float | NDArray[np.float64
     >>> nb.norm([[3.0, 4.0], [0.0, 2.0]], dim=0)
     array([5., 2.])
     """
-    values = np.asarray(on_host(array))
+    if isinstance(array, Mapping):
+        raise TypeError(
+            f"norm takes an array, got {type(array).__name__}; write params.to_vector(), or a value"
+        )
+    values = as_array(on_host(array), "array of norm")
     if values.dtype.kind not in "iuf":
         raise TypeError(f"norm takes real numbers, got dtype {values.dtype}")
     if values.dtype not in (np.float32, np.float64) or not values.dtype.isnative:

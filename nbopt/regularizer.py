@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_number
 
 __all__ = ["L1Decay", "L2Decay", "Regularizer"]
 
 
+@check_calls
 @dataclass(frozen=True)
 class Regularizer(ABC):
     """Base class of the penalties, `L1Decay` and `L2Decay`; not used itself.
@@ -38,6 +40,7 @@ class Regularizer(ABC):
         """The coefficients (l1, l2)."""
 
 
+@check_calls
 @dataclass(frozen=True)
 class L1Decay(Regularizer):
     """Penalty ``coeff * sum(|p|)``: adds ``coeff * sign(p)`` to the gradient, with ``sign(0) = 0``.
@@ -66,6 +69,7 @@ class L1Decay(Regularizer):
         return self.coeff, 0.0
 
 
+@check_calls
 @dataclass(frozen=True)
 class L2Decay(Regularizer):
     """Penalty ``coeff/2 * sum(p**2)``: adds ``coeff * p`` to the gradient.

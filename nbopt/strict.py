@@ -17,18 +17,28 @@ class Strict:
     Class attributes
     ----------------
     _public : names that instances may set, beside properties
-    _instead : what to write in place of some names that others use
+    _once : names that are set when an instance is made, and never again
+    _instead : what to write in place of some names that others use, or that cannot be set
     """
 
     _public: ClassVar[frozenset[str]] = frozenset()
+    _once: ClassVar[frozenset[str]] = frozenset()
     _instead: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            self._check_settable(name)
+        object.__setattr__(self, name, value)
+
+    def _check_settable(self, name: str) -> None:
         cls = type(self)
-        known = name.startswith("_") or name in cls._public or hasattr(cls, name)
+        found = getattr(cls, name, None)
+        if found.fset is None if isinstance(found, property) else name in cls._once and name in self.__dict__:
+            mend = f"; write {cls._instead[name]}" if name in cls._instead else ""
+            raise AttributeError(f"{name} of a {cls.__name__} cannot be set{mend}")
+        known = name in cls._public or name in cls._once or hasattr(cls, name)
         if not known and cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
             raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set: {self._mend(name)}")
-        object.__setattr__(self, name, value)
 
     def _mend(self, name: str) -> str:
         """What to write in place of an attribute."""

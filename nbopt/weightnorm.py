@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt import norms
+from nbopt._calls import check_calls
 from nbopt._validation import as_float_array, as_integer
 from nbopt.attr import DIM_MEANINGS
 from nbopt.errors import ParameterError
@@ -19,6 +20,7 @@ from nbopt.layout import magnitude_shape
 __all__ = ["weight_norm", "weight_norm_backward"]
 
 
+@check_calls
 def weight_norm(v: ArrayLike, g: ArrayLike, dim: int | None) -> NDArray[Any]:
     """Compose a weight from a direction and a magnitude, ``w = g v / |v|``.
 
@@ -67,6 +69,7 @@ def weight_norm(v: ArrayLike, g: ArrayLike, dim: int | None) -> NDArray[Any]:
     return norms.compose(v, g, dim)
 
 
+@check_calls
 def weight_norm_backward(
     v: ArrayLike, g: ArrayLike, dw: ArrayLike, dim: int | None
 ) -> tuple[NDArray[Any], NDArray[Any]]:

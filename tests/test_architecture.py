@@ -134,7 +134,8 @@ LOWEST_ROOMS = {
     "layout.py": {"nbopt.kernels.tables"},
     "errors.py": set(),
     "_validation.py": {"nbopt.errors"},
-    "_state_dict.py": {"nbopt.errors"},
+    "_state_dict.py": {"nbopt._validation", "nbopt.errors"},
+    "_calls.py": {"nbopt._validation"},
 }
 
 

@@ -183,7 +183,7 @@ def test_what_lays_the_storage_out(call, seals):
     refused(
         lambda: params.create_parameter([2], "late"),
         ParameterError,
-        ["'late'", "laid out", "first view", "optimizer", "Create every parameter before"],
+        ["'late'", "laid out", "first view", "optimizer", "create every parameter before"],
     )
     assert "late" not in params
     assert params.create_parameter([7], "fc.bias") is params["fc.bias"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -46,9 +47,11 @@ class Average(ABC):
     Class attributes
     ----------------
     _rows : names of the arrays that it keeps for each parameter, as in its state dictionary
+    _takes : the method that takes values in
     """
 
     _rows: ClassVar[tuple[str, ...]]
+    _takes: ClassVar[str]
 
     def _setup(self, buffer: ParameterBuffer, parameters: Iterable[Parameter], name: str | None) -> None:
         """Allocate every table once, from checked arguments."""
@@ -123,6 +126,11 @@ class Average(ABC):
         RuntimeError
             If averages are in place of one of these parameters already, those of this object or of another.
 
+        Warns
+        -----
+        RuntimeWarning
+            If no parameter was ever taken in, so that there is nothing to put in place.
+
         Notes
         -----
         What is written to the averaged parameters meanwhile is given up by `restore`, the update of an
@@ -151,6 +159,15 @@ class Average(ABC):
                 & (rows[:, t.ATTRIBUTE_AVERAGE] != 0.0)
                 & (self._weights != 0.0)
             )
+            if not self._weights[counts[:, averages.COUNT_MEMBER] != 0].any():
+                kind = type(self).__name__
+                warnings.warn(
+                    f"this {kind} has taken no values in: apply() leaves the parameters as they are; call "
+                    f"{kind}.{self._takes}() after each step of the optimizer; do_model_average=False keeps "
+                    "a parameter out",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             names = self._storage.layout.names
             parts = [self._buffer[names[s]] for s in np.flatnonzero(chosen)]
             wholes = list(dict.fromkeys(p._parent for p in parts if p._parent is not None))
@@ -228,6 +245,7 @@ class Average(ABC):
         >>> import nbopt as nb
         >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
         >>> average = nb.ModelAverage(0.5, parameters=params)
+        >>> average.step()
         >>> with average.apply():
         ...     print(average.is_applied)
         True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_number
 from nbopt.averaging.base import Average, as_members
 from nbopt.errors import StateDictError
@@ -12,6 +13,7 @@ from nbopt.errors import StateDictError
 __all__ = ["ExponentialMovingAverage"]
 
 
+@check_calls
 class ExponentialMovingAverage(Average):
     """Averages whose weights fall by the factor `decay` with every update.
 
@@ -60,6 +62,7 @@ class ExponentialMovingAverage(Average):
     """
 
     _rows = ("ema",)
+    _takes = "update"
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_integer, as_number
 from nbopt.averaging.base import Average, as_members
 from nbopt.errors import HyperparameterError, NboptError, StateDictError
@@ -19,6 +20,7 @@ _COLUMNS = {
 }
 
 
+@check_calls
 class ModelAverage(Average):
     """The mean of the values that parameters had after the last steps.
 
@@ -71,6 +73,7 @@ class ModelAverage(Average):
     """
 
     _rows = ("sum_1", "sum_2", "sum_3")
+    _takes = "step"
 
     def __init__(
         self,

@@ -5,9 +5,11 @@ The files are in the safetensors layout, which other programs read too; nothing 
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt.averaging.base import Average
 from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint.files import Path
@@ -126,6 +128,7 @@ def restore(path: Path, /, *objects: Any, **named: Any) -> None:
     fill(path, as_items(objects, named, "nbopt.restore"))
 
 
+@check_calls
 def load(path: Path) -> dict[str, Any]:
     """Read every array and value of a file that `save` or `export` wrote, verified.
 
@@ -159,6 +162,7 @@ def load(path: Path) -> dict[str, Any]:
     return read(path)
 
 
+@check_calls
 def export(path: Path, params: ParameterBuffer, names: str = "*", average: Any = None) -> None:
     """Save weights alone, composed, for use in other programs.
 
@@ -194,8 +198,10 @@ def export(path: Path, params: ParameterBuffer, names: str = "*", average: Any =
     ...     nb.load(path)
     {'fc.weight': array([[3., 4.]])}
     """
-    if not isinstance(params, ParameterBuffer):
-        raise TypeError(f"nbopt.export takes a ParameterBuffer, got {type(params).__name__}")
+    given: Any = params
+    if not isinstance(given, ParameterBuffer):
+        first = "; the path comes first" if isinstance(given, (str, os.PathLike)) else ""
+        raise TypeError(f"nbopt.export takes a ParameterBuffer, got {type(given).__name__}{first}")
     chosen = params.select(names)
     if not chosen:
         raise ParameterError(f"pattern {names!r} matches no parameter; there are: {', '.join(params)}")

@@ -40,7 +40,13 @@ _FLAGS |= sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BI
 
 def as_path(path: Path) -> str:
     """Return a path as text."""
-    text = os.fsdecode(os.fspath(path))
+    try:
+        text = os.fsdecode(os.fspath(path))
+    except TypeError:
+        raise TypeError(
+            f"path must be a string or a path, got {type(path).__name__}; it comes first, as in "
+            "nbopt.save(path, params)"
+        ) from None
     if not text:
         raise CheckpointError("the path of a checkpoint is empty")
     if "\0" in text:

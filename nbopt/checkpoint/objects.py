@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -176,7 +177,8 @@ class _OptimizerState(Restorable):
         legal = self.values.keys() | self._scheduled
         self._found = {name: value for name, value in stored.section.values.items() if name in legal}
         found, _ = state.examine(self._opt, self._found, strict=False)
-        return _differences(self, stored, self._scheduled) + found
+        saved = {**stored.arrays, **stored.section.values}
+        return _differences(self, stored, self._scheduled) + schedule.misfit(self._opt, saved) + found
 
     def fill(self, stored: Stored) -> None:
         views = state.views(self._opt)
@@ -232,6 +234,11 @@ def as_items(objects: Iterable[Any], named: Mapping[str, Any], what: str) -> lis
     TypeError
         If there is nothing, one object comes twice, or one is none that can be in a checkpoint.
     """
+    objects = list(objects)
+    if any(isinstance(thing, (str, bytes, os.PathLike)) for thing in objects):
+        raise TypeError(
+            f"{what} got a path among the objects; it comes first: write {what}(path, params, opt)"
+        )
     pairs = [(None, thing) for thing in objects] + list(named.items())
     if not pairs:
         raise TypeError(f"{what} needs an object: write {what}(path, params, opt)")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_flag, as_number
-from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
 from nbopt.optimizer.base import Optimizer
@@ -23,14 +23,13 @@ def _as_epsilon(value: Any, name: str) -> float:
 ADAM_CHECKS = MappingProxyType({"beta1": as_fraction, "beta2": as_fraction, "epsilon": _as_epsilon})
 
 
-def check_flags(kind: str, parameters: Any, beta1: Any, **flags: bool) -> None:
-    """Refuse what is no flag, and parameters in the place of a number."""
-    if parameters is None and isinstance(beta1, (ParameterBuffer, list)):
-        raise TypeError(f"{kind} got parameters in the place of beta1: write {kind}(parameters=params)")
+def check_flags(kind: str, **flags: bool) -> None:
+    """Refuse what is no flag."""
     for name, value in flags.items():
         as_flag(value, f"{kind} {name}")
 
 
+@check_calls
 class Adam(Optimizer):
     """Adam: steps scaled by running moments of the gradient.
 
@@ -92,8 +91,6 @@ class Adam(Optimizer):
     ):
         check_flags(
             "Adam",
-            parameters,
-            beta1,
             lazy_mode=lazy_mode,
             multi_precision=multi_precision,
             use_multi_tensor=use_multi_tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_number
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
@@ -16,6 +17,7 @@ from nbopt.parameter import Parameter
 __all__ = ["AdamW"]
 
 
+@check_calls
 class AdamW(Optimizer):
     """Adam with a weight decay of its own, decoupled from the gradient.
 
@@ -83,8 +85,6 @@ class AdamW(Optimizer):
     ):
         check_flags(
             "AdamW",
-            parameters,
-            beta1,
             lazy_mode=lazy_mode,
             multi_precision=multi_precision,
             amsgrad=amsgrad,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from nbopt._calls import check_calls, show_as
 from nbopt._validation import as_flag, as_name
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
@@ -17,13 +18,15 @@ from nbopt.optimizer.groups import Check, ParamGroup, checked_group
 from nbopt.optimizer.hyper import all_checks, as_rule, check_types, checked_defaults
 from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.nonfinite import as_guard
-from nbopt.optimizer.specs import as_specs, check_disjoint
+from nbopt.optimizer.report import Report
+from nbopt.optimizer.specs import as_specs, check_disjoint, check_places
 from nbopt.optimizer.stepping import Stepping
 from nbopt.optimizer.tables import Tables, clip_rows
 
 __all__ = ["Optimizer"]
 
 
+@check_calls
 class Optimizer(Stepping):
     """An update rule over named parameters, taken in one compiled call.
 
@@ -92,6 +95,7 @@ class Optimizer(Stepping):
     ):
         kind = type(self).__name__
         rule = as_rule(rule, kind)
+        check_places(kind, {"learning_rate": learning_rate, **hyper})
         if parameters is None:
             raise TypeError(
                 f"{kind} needs parameters: write {kind}(..., parameters=params) with the "
@@ -342,3 +346,6 @@ class Optimizer(Stepping):
             f"{type(self).__name__}{label}({len(self.parameters)} parameters in {len(self._groups)} groups, "
             f"learning_rate={self.get_lr():g}, step {int(self._tables.counters[t.STEPS])})"
         )
+
+
+show_as("Optimizer", Stepping, Report)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_flag
-from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
 from nbopt.optimizer.base import Optimizer
@@ -16,6 +16,7 @@ from nbopt.optimizer.lr.base import LRScheduler
 __all__ = ["Momentum"]
 
 
+@check_calls
 class Momentum(Optimizer):
     """Gradient descent with momentum.
 
@@ -70,11 +71,6 @@ class Momentum(Optimizer):
         *,
         nonfinite: str = "raise",
     ):
-        if parameters is None and isinstance(momentum, (ParameterBuffer, list)):
-            raise TypeError(
-                "Momentum got parameters in the place of momentum: write "
-                "Momentum(0.1, 0.9, parameters=params) or Momentum(0.1, parameters=params)"
-            )
         as_flag(multi_precision, "Momentum multi_precision")
         as_flag(use_multi_tensor, "Momentum use_multi_tensor")
         super().__init__(

@@ -40,9 +40,8 @@ def raise_found(tables: Tables, buffer: ParameterBuffer) -> None:
     where = f" at {index}" if index else ""
     tale = f" ({row} refusals in a row)" if row > 1 else ""
     raise NonFiniteGradientError(
-        f"step {step} was refused{tale}: {what}{where}. No parameter, velocity or count was changed. "
-        "Mend the gradient, or "
-        'choose nonfinite="skip" or "propagate"',
+        f"step {step} was refused{tale}: {what}{where}. No parameter, velocity or count was changed; "
+        'mend the gradient, or choose nonfinite="skip" or "propagate"',
         name,
         index,
         step,

@@ -32,6 +32,9 @@ class Report(Strict):
             "lr": "opt.set_lr(value)",
             "grad_clip": "opt.param_groups[0]['grad_clip'] = clip",
             "weight_decay": "opt.param_groups[0]['weight_decay'] = value",
+            "param_groups": "opt.param_groups[0][key] = value, or opt.add_param_group(group)",
+            "parameters": "opt.add_param_group(group)",
+            "step_count": "opt.set_state_dict(state)",
         }
     )
     _buffer: ParameterBuffer

@@ -6,7 +6,7 @@ Python or from compiled code, has nothing to ask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbopt.buffer import ParameterBuffer
@@ -18,7 +18,7 @@ from nbopt.optimizer.lr.linear import INNER
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["check_names", "examine", "first_rate", "follow", "get"]
+__all__ = ["check_names", "examine", "first_rate", "follow", "get", "misfit"]
 
 KEY = "LR_Scheduler"  # as in Paddle
 
@@ -74,6 +74,21 @@ def examine(opt: Optimizer, saved: Mapping[str, Any]) -> tuple[dict[str, Any], l
         return {}, []
     values, problems = opt._scheduler._read(own, strict=False)
     return values, [f"{KEY}.{problem}" for problem in problems]
+
+
+def misfit(opt: Optimizer, saved: Collection[Any]) -> list[str]:
+    """Say where one of the optimizer and what is saved has a schedule and the other has none."""
+    kind = type(opt).__name__
+    there = any(isinstance(key, str) and key.startswith(f"{KEY}.") for key in saved)
+    if there and opt._scheduler is None:
+        return [f"it was saved with a schedule, which this {kind} has not: call set_lr_scheduler first"]
+    if opt._scheduler is not None and not there and "rule" in saved:  # else it is no state of an optimizer
+        own = type(opt._scheduler).__name__
+        return [
+            f"it was saved without a schedule, and this {kind} follows a {own}: call set_lr_scheduler(None), "
+            "and set the schedule again afterwards"
+        ]
+    return []
 
 
 def _flat(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:

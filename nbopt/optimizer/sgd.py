@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_flag
 from nbopt.clip import GradientClip
 from nbopt.kernels import rules
@@ -13,6 +14,7 @@ from nbopt.optimizer.lr.base import LRScheduler
 __all__ = ["SGD"]
 
 
+@check_calls
 class SGD(Optimizer):
     """Gradient descent, ``p -= lr * g``, where g is the gradient after clip and regularization.
 

@@ -7,8 +7,22 @@ from typing import Any
 
 from nbopt.buffer import ParameterBuffer, as_parameters
 from nbopt.errors import ParameterError
+from nbopt.parameter import Parameter
 
-__all__ = ["as_specs", "check_disjoint"]
+__all__ = ["as_specs", "check_disjoint", "check_places"]
+
+
+def check_places(kind: str, numbers: Mapping[str, Any]) -> None:
+    """Refuse parameters that were handed in where a number belongs."""
+    for name, value in numbers.items():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if any(
+            isinstance(item, (ParameterBuffer, Parameter)) or (isinstance(item, dict) and "params" in item)
+            for item in items
+        ):
+            raise TypeError(
+                f"{kind} got parameters in the place of {name}: write {kind}(..., parameters=params)"
+            )
 
 
 def as_specs(parameters: Any, kind: str) -> tuple[ParameterBuffer, list[dict[str, Any]]]:

@@ -94,7 +94,7 @@ def examine(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> tuple[lis
     if not isinstance(rule, str) or rule != opt._rule.name:
         problems.append(f"it belongs to the rule {rule!r}, not {opt._rule.name!r}")
     if strict:
-        problems += misfits(saved, legal)
+        problems += misfits(saved, legal) + schedule.misfit(opt, saved)
     arrays: list[tuple[Array, NDArray[Any]]] = []
     steps: list[tuple[int, int]] = []
     numbers: dict[str, Any] = {}

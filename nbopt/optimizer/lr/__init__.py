@@ -1,5 +1,6 @@
 """Schedules of the learning rate, under Paddle's names; closed forms of the step number in float64."""
 
+from nbopt._calls import check_calls
 from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.lr.cycle import (
     CosineAnnealingDecay,
@@ -41,3 +42,6 @@ __all__ = [
     "ReduceOnPlateau",
     "StepDecay",
 ]
+
+for _name in __all__:
+    check_calls(globals()[_name])
