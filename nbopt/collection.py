@@ -34,13 +34,8 @@ class ParameterCollection(Strict, Mapping[str, Parameter]):
 
     _once = frozenset({"dtype", "device", "seed"})
     _instead = MappingProxyType(
-        {
-            "flat": "params.flat[:] = values",
-            "flat_grad": "params.flat_grad[:] = values",
-            "trainable_flat": "params.trainable_flat[:] = values, then params.recompose()",
-            "dtype": "ParameterBuffer.from_arrays(params.numpy(), dtype=...)",
-            "device": "ParameterBuffer.from_arrays(params.numpy(), device=...)",
-        }
+        {view: f"params.{view}[:] = values" for view in ("flat", "flat_grad", "trainable_flat")}
+        | {key: f"ParameterBuffer.from_arrays(params.numpy(), {key}=...)" for key in ("dtype", "device")}
     )
 
     def _mend(self, name: str) -> str:
