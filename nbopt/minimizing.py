@@ -53,7 +53,8 @@ def minimize(
     Parameters
     ----------
     fun : callable
-        ``fun(params, *args)`` writes all gradients and returns the loss, a number or an array of size 1.
+        ``fun(params, *args)`` writes all gradients and returns the loss: a number, or an array or tensor of
+        size 1.
     params : ParameterBuffer
         Moved in place.
     opt : Optimizer
@@ -170,7 +171,7 @@ class _Run:
                     return 99
         except KeyboardInterrupt:
             self._params.from_vector(self._best_x, space="trainable")
-            self._loss = self._best
+            self._loss, self._stop = self._best, ""
             return 130
         self._stop = CONVERGED
         return 0
@@ -234,6 +235,7 @@ class _Run:
         return self._params.to_vector(space="trainable")
 
     def _gradients(self) -> list[Vector]:
+        self._params.gather_grads()
         parts = [part for p in self._opt.parameters for part in p._moved]
         return [part._current_grad() for part in parts if part.trainable]
 
@@ -307,7 +309,10 @@ def _as_loss(value: Any) -> float:
             f"fun must return the loss alone, got a tuple of {len(value)}; gradients are written into the "
             "parameters, as in params['w'].grad = dw"
         )
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value.item() if callable(getattr(value, "item", None)) else value)
+    except (RuntimeError, TypeError, ValueError):  # several elements
+        array = np.zeros(0)
     if array.size != 1 or array.dtype.kind not in "iuf":
         raise TypeError(f"fun must return the loss, a number, got {value!r}")
     return float(array.reshape(()))

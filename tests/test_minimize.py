@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -174,6 +175,7 @@ LOSSES = {
     "array-1": (np.array([2], np.int32), 2.0),
     "array-1x1": (np.array([[2.0]]), 2.0),
     "list": ([2.0], 2.0),
+    "tensor": (SimpleNamespace(item=lambda: 2.0), 2.0),
 }
 
 
@@ -304,6 +306,24 @@ def test_tolerance_looks_at_what_moves():
     result = run(params, maxiter=300, tol=0.01)
     assert result.success
     assert np.abs(params["b"].grad).max() > 0.01
+
+
+def test_gradients_that_lie_elsewhere():
+    """The start is not mistaken for one without gradients, and the tolerance sees them."""
+    written = np.zeros(2)
+
+    class Elsewhere(nb.ParameterBuffer):
+        def gather_grads(self):
+            self.set_grads({"w": written})
+
+    def fun(params):
+        written[:] = params["w"].value - 1.0
+        return 0.5 * written @ written
+
+    params = Elsewhere.from_arrays({"w": [3.0, -1.0]})
+    result = run(params, fun=fun, maxiter=500, tol=0.01)
+    assert result.success
+    assert 0.0 < np.abs(result.x - 1.0).max() <= 0.01
 
 
 def test_tolerance_not_reached():

@@ -380,6 +380,7 @@ def test_display(capsys):
 def test_inside_another_solver():
     """Basin hopping calls a method as it calls its own."""
     options = {"learning_rate": 0.01, "maxiter": 300}
+    seed = {"rng" if "rng" in inspect.signature(basinhopping).parameters else "seed": 0}  # since SciPy 1.15
     found = basinhopping(
         lambda x: (
             np.cos(14.5 * x[0] - 0.3) + (x[0] + 0.2) * x[0],
@@ -387,7 +388,7 @@ def test_inside_another_solver():
         ),
         [1.0],
         niter=20,
-        rng=np.random.default_rng(0) if "rng" in inspect.signature(basinhopping).parameters else None,
+        **seed,
         minimizer_kwargs={"jac": True, "method": nb.scipy.momentum, "options": options},
     )
     assert found.fun == pytest.approx(-1.0009, abs=1e-4)
