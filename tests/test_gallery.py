@@ -16,7 +16,7 @@ import pytest
 import nbopt as nb
 from tests.kernels import ROOT
 
-for package in ("sklearn", "matplotlib"):
+for package in ("autograd", "sklearn", "matplotlib"):
     pytest.importorskip(package)
 
 GALLERY = ROOT / "docs" / "gallery"
@@ -161,3 +161,38 @@ def test_handover() -> None:
     program.with_lbfgs(params, seen, pixels, passes=25)
     program.with_lbfgs(other, seen, pixels, passes=29)
     assert program.misfit(params, seen, pixels) < 0.6 * program.misfit(other, seen, pixels)
+
+
+def test_heat() -> None:
+    """The adjoint is the transpose of the simulation."""
+    program = load("heat")
+    rng = np.random.default_rng(0)
+    one, two = rng.standard_normal((2, program.CELLS))
+    assert np.vdot(program.forward(one), two) == pytest.approx(np.vdot(one, program.adjoint(two)), rel=1e-12)
+
+
+def test_variational() -> None:
+    """Of patients held out nearly all are judged rightly; weights are surer than the prior."""
+    program = load("variational")
+    _, features, labels = program.load()
+    mean, log_std, losses = program.fit(features[: program.TRAIN], labels[: program.TRAIN], steps=200)
+    held_out = slice(program.TRAIN, None)
+    assert np.mean((features[held_out] @ mean > 0) == labels[held_out]) > 0.95
+    assert np.all(log_std < 0)
+    assert losses[-20:].mean() < 0.2 * losses[0]
+
+
+def test_estimator() -> None:
+    """It keeps to the rules of scikit-learn that clones and searches rest on."""
+    from sklearn.base import clone
+    from sklearn.datasets import load_digits
+
+    program = load("estimator")
+    x, y = load_digits(return_X_y=True)
+    model = program.WeightNormClassifier(epochs=10, hidden=16)
+    first = model.fit(x[:600] / 16, y[:600])
+    assert first is model
+    again = clone(model).fit(x[:600] / 16, y[:600])
+    assert again.params_.fingerprint() == model.params_.fingerprint()
+    assert model.score(x[600:900] / 16, y[600:900]) > 0.85
+    assert clone(model).set_params(rate=0.5).rate == 0.5
