@@ -172,6 +172,17 @@ CASES = {
             {"params": ["d"], "grad_clip": NORM(0.1), "learning_rate": 0.5, "momentum": 0.5},
         ],
     ),
+    "rescale factors under one clip": Case(
+        {**WIDE, "d": (5,)},
+        momentum(),
+        SINGLE,
+        {"a": Attr(need_clip=False)},
+        groups=[
+            {"params": ["a", "b"], "rescale_grad": 0.3},
+            {"params": ["c"], "rescale_grad": -2.0},
+            {"params": ["d"], "rescale_grad": 0.7},
+        ],
+    ),
     "no clip": Case(WIDE, momentum(grad_clip=None, rescale_grad=-2.0)),
     "need_clip": Case(WIDE, momentum(rescale_grad=0.5), attrs={"b": Attr(need_clip=False)}),
     "L1": Case(WIDE, momentum(weight_decay=L1(0.01)), attrs={"c": Attr(regularizer=L2(0.1))}),

@@ -14,9 +14,10 @@ def test_the_device_changes_no_bit(name, dtype):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_order_of_threads_changes_no_bit(seed, monkeypatch):
-    """With every kind of sum: of blocks, of slices, of pieces and tiles that the last block folds."""
-    case = CASES["frozen halves"]
+@pytest.mark.parametrize("name", ["frozen halves", "rescale factors under one clip"])
+def test_the_order_of_threads_changes_no_bit(name, seed, monkeypatch):
+    """With every kind of sum: of blocks, of slices, of pieces, tiles and clips that the last block folds."""
+    case = CASES[name]
     expected = case.play("float32", "cuda")
     monkeypatch.setattr(turns, "DRAW", random.Random(seed))
     assert case.play("float32", "cuda") == expected
