@@ -1,4 +1,4 @@
-"""Exceptions of nbopt.
+"""Exceptions of nbopt, and its warning.
 
 Every exception derives from `NboptError` and from the builtin that a NumPy user would catch. A message
 names the parameter, what was got, what is legal, and the mend.
@@ -12,6 +12,7 @@ __all__ = [
     "CheckpointError",
     "ConcurrencyError",
     "DeviceError",
+    "FloatEnvironmentWarning",
     "HyperparameterError",
     "NboptError",
     "NonFiniteGradientError",
@@ -172,4 +173,25 @@ class DeviceError(NboptError, RuntimeError):
     Traceback (most recent call last):
         ...
     nbopt.errors.DeviceError: device 'cuda' cannot be used: ...
+    """
+
+
+class FloatEnvironmentWarning(RuntimeWarning):
+    """A thread took subnormal numbers for zero, because another library told the processor to.
+
+    `torch.set_flush_denormal` and libraries that were built for fast arithmetic set that for the thread they
+    are called in, and for those that it starts. A step looks for it in every thread that works in it, and
+    never changes it. The first step of a process that finds it warns; `Optimizer.check` warns each time that
+    a step since its last call has found it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import nbopt as nb
+    >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+    >>> opt = nb.optimizer.SGD(0.1, params)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", nb.errors.FloatEnvironmentWarning)
+    ...     opt.step({"w": [1.0]})
+    ...     opt.check()
     """

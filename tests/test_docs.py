@@ -54,7 +54,8 @@ def arguments(value):
     """Names of the arguments, of a class those of its constructor."""
     if isinstance(value, property):
         return []
-    if inspect.isclass(value) and issubclass(value, nb.Parameter | nb.NboptError):  # the package makes them
+    made_here = nb.Parameter | nb.NboptError | Warning  # by the package
+    if inspect.isclass(value) and issubclass(value, made_here):
         return []
     return [name for name in inspect.signature(value).parameters if name not in ("self", "unknown")]
 

@@ -160,14 +160,19 @@ CLIP_NONE, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL = range(4)
     TICKETS,  # on a GPU: how many blocks of the launch that runs are done
     REQUESTED,  # edits of groups and clips left aside for the next step, see nbopt.kernels.cpu.step.adopt
     ADOPTED,  # those that a step took over
+    FLUSHED,  # FLUSHED_* of the steps since it was last read and cleared; stays 0 on a GPU
     COUNTER_COLUMNS,
-) = range(15)
+) = range(16)
 STAGES = 3  # of members, groups and clips on the CPU: the rows in use, and two edits in turn
 
 GUARD_PROPAGATE, GUARD_SKIP, GUARD_RAISE = range(3)  # what a non-finite gradient does
 MAX_CONSECUTIVE = 10
 
 STEPPED, REFUSED, CONCURRENT = range(3)  # what a step returns
+FLUSHING = 4  # added to that by a step on the CPU that leaves something in FLUSHED
+# Subnormal numbers were zero: in the thread that called the step; in a worker but not in that one, or the
+# reverse.
+FLUSHED_CALLER, FLUSHED_APART = 1, 2
 
 # What a compiled step is given: an int64 table of addresses, (address, rows, columns) for each of these.
 (

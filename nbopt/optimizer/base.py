@@ -199,6 +199,10 @@ class Optimizer(Stepping):
         >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).get_lr()
         0.1
         """
+        self._raise_at_hand()
+        return self._rate()
+
+    def _rate(self) -> float:
         return float(self._tables.rates[0])
 
     def set_lr(self, value: float) -> None:
@@ -272,6 +276,7 @@ class Optimizer(Stepping):
         >>> sorted(opt.param_groups[0])
         ['grad_clip', 'learning_rate', 'params', 'rescale_grad', 'weight_decay']
         """
+        self._raise_at_hand()
         return list(self._groups)
 
     # --- what it remembers
@@ -299,7 +304,7 @@ class Optimizer(Stepping):
         ['learning_rate', 'rule', 'step_count', 'steps_skipped', 'steps_skipped_in_a_row', 'w.step',
         'w.velocity']
         """
-        self.check()
+        self._raise_found()
         return state.get(self)
 
     def set_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
@@ -343,8 +348,8 @@ class Optimizer(Stepping):
     def __repr__(self) -> str:
         label = f" {self.name!r}" if self.name else ""
         return (
-            f"{type(self).__name__}{label}({len(self.parameters)} parameters in {len(self._groups)} groups, "
-            f"learning_rate={self.get_lr():g}, step {int(self._tables.counters[t.STEPS])})"
+            f"{type(self).__name__}{label}({len(self._held())} parameters in {len(self._groups)} groups, "
+            f"learning_rate={self._rate():g}, step {int(self._tables.counters[t.STEPS])})"
         )
 
 

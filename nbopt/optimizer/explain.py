@@ -74,36 +74,33 @@ _STATES = {
 
 def explain(opt: Optimizer, name: Any) -> tuple[Explanation, ...]:
     """Return one explanation per array that the optimizer moves, of one parameter or of all."""
-    named = {part.name: p for p in opt.parameters for q in p._moved for part in (p, q)}
+    named = {part.name: p for p in opt._held() for q in p._moved for part in (p, q)}
     if isinstance(name, Parameter):
         name = name.name
     if name is not None and not isinstance(name, str):
         raise TypeError(f"explain takes a name or a Parameter, got {type(name).__name__} {name!r}")
     if name is not None and name not in named:
         raise ParameterError(f"explain: {name!r} is none of this optimizer's parameters: {', '.join(named)}")
-    chosen = opt.parameters if name is None else [named[name]]
+    chosen = opt._held() if name is None else [named[name]]
     parts = [(p, part) for p in chosen for part in p._moved]
     if name is not None and name != chosen[0].name:
         parts = [(p, part) for p, part in parts if part.name == name]
     segment_of = opt._buffer._seal().segment_of
     number_of = {
-        id(q): number
-        for number, group in enumerate(opt.param_groups)
-        for p in group["params"]
-        for q in p._moved
+        id(q): number for number, group in enumerate(opt._groups) for p in group["params"] for q in p._moved
     }
     return tuple(_explained(opt, p, part, segment_of[part.name], number_of[id(part)]) for p, part in parts)
 
 
 def _explained(opt: Optimizer, whole: Parameter, part: Parameter, s: int, number: int) -> Explanation:
-    group = opt.param_groups[number]
+    group = opt._groups[number]
     row = opt._tables.group_rows[opt._tables.group_of[s]]
     attributes = part._row
-    factors = {"base": opt.get_lr(), "group": group["learning_rate"]}
+    factors = {"base": opt._rate(), "group": group["learning_rate"]}
     if group["learning_rate"] and row[t.GROUP_RATE] != group["learning_rate"]:
         factors["lr_ratio"] = float(row[t.GROUP_RATE] / group["learning_rate"])
     factors["parameter"] = part.learning_rate
-    rate = opt.get_lr() * float(row[t.GROUP_RATE]) * part.learning_rate
+    rate = opt._rate() * float(row[t.GROUP_RATE]) * part.learning_rate
     state = "moves"
     if not attributes[t.ATTRIBUTE_TRAINABLE]:
         state = "frozen"
@@ -124,7 +121,7 @@ def _explained(opt: Optimizer, whole: Parameter, part: Parameter, s: int, number
 
 def _regularizer(opt: Optimizer, part: Parameter, number: int) -> str:
     """Which penalty is in the gradient, and why."""
-    own, given = part.regularizer, opt.param_groups[number]["weight_decay"]
+    own, given = part.regularizer, opt._groups[number]["weight_decay"]
     decoupled = "weight_decay" in opt._rule.hyper
     if own is not None:
         over = "" if decoupled else ", which stands in place of any other"

@@ -24,7 +24,7 @@ def step_with(opt: Stepping, grads: Mapping[str, ArrayLike | None] | ArrayLike) 
         opt._refused(t.CONCURRENT)
     try:
         if isinstance(grads, Mapping):
-            weights = dict.fromkeys((p._parent or p).name for p in opt.parameters)
+            weights = dict.fromkeys((p._parent or p).name for p in opt._held())
             grads = {**weights, **grads}
         opt._buffer.set_grads(grads)
         opt.step()
@@ -39,7 +39,7 @@ def minimize(
     no_grad_set: Iterable[Parameter | str] | None,
 ) -> tuple[list[Any], list[tuple[Parameter, NDArray[Any]]]]:
     """Take the step; see `Optimizer.minimize`."""
-    own = opt.parameters
+    own = opt._held()
     chosen = own if parameters is None else _named(opt, parameters, "parameters")
     left_out = [] if no_grad_set is None else _named(opt, no_grad_set, "no_grad_set")
     if loss is not None:
@@ -67,7 +67,7 @@ def minimize(
 
 
 def _named(opt: Stepping, items: Iterable[Parameter | str], what: str) -> list[Parameter]:
-    own = {p.name: p for p in opt.parameters}
+    own = {p.name: p for p in opt._held()}
     if isinstance(items, (str, Parameter)):
         items = [items]
     if not isinstance(items, Iterable):

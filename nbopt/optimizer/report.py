@@ -9,6 +9,7 @@ import numpy as np
 
 from nbopt.kernels import scalars, trees
 from nbopt.kernels import tables as t
+from nbopt.optimizer import environment
 from nbopt.optimizer.explain import Explanation, explain
 from nbopt.optimizer.nonfinite import raise_found
 from nbopt.strict import Strict
@@ -23,7 +24,7 @@ __all__ = ["Report"]
 
 
 class Report(Strict):
-    """The part of an `Optimizer` that looks back; its counts and norms raise what is left to raise first."""
+    """The part of an `Optimizer` that looks back; reading a property raises what is left to raise first."""
 
     _public = frozenset({"name"})
     _instead = MappingProxyType(
@@ -47,7 +48,14 @@ class Report(Strict):
         return super()._mend(name)
 
     def check(self) -> None:
-        """Raise what a step has found and not yet raised; reading a count or a norm does so too.
+        """Raise what a step has found and not yet raised.
+
+        Reading a property, or `get_lr`, does so too; on a GPU only where that waits for the steps anyhow.
+
+        Warns
+        -----
+        FloatEnvironmentWarning
+            If subnormal numbers were taken for zero in a step since the last call of this.
 
         Examples
         --------
@@ -55,7 +63,16 @@ class Report(Strict):
         >>> opt = nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
         >>> opt.check()
         """
+        environment.warn_found(self._tables)
+        self._raise_found()
+
+    def _raise_found(self) -> None:
         raise_found(self._tables, self._buffer)
+
+    def _raise_at_hand(self) -> None:
+        """Raise where that waits for no device: what is read then is on the host."""
+        if self._tables.memory.is_host:
+            self._raise_found()
 
     @property
     def step_count(self) -> int:
@@ -69,7 +86,7 @@ class Report(Strict):
         >>> opt.step_count
         1
         """
-        self.check()
+        self._raise_found()
         return int(self._tables.counters[t.STEPS])
 
     @property
@@ -85,7 +102,7 @@ class Report(Strict):
         >>> opt.steps_skipped, opt.step_count
         (1, 0)
         """
-        self.check()
+        self._raise_found()
         return int(self._tables.counters[t.SKIPPED])
 
     @property
@@ -100,6 +117,7 @@ class Report(Strict):
         >>> opt.last_loss
         0.5
         """
+        self._raise_at_hand()
         return self._last_loss
 
     @property
@@ -119,7 +137,7 @@ class Report(Strict):
         >>> opt.grad_norm
         5.0
         """
-        self.check()
+        self._raise_found()
         if not self._tables.counters[t.MEASURED]:
             return None
         names = self._tables.layout.names
@@ -151,7 +169,7 @@ class Report(Strict):
         >>> {name: round(c, 6) for name, c in opt.clip_coefficients.items()}
         {'w': 0.4, 'b': 1.0}
         """
-        self.check()
+        self._raise_found()
         return {
             self._tables.layout.names[s]: float(row[t.COEFFICIENT_CLIP])
             for s, row in enumerate(self._tables.coefficients[:])
@@ -192,7 +210,7 @@ class Report(Strict):
           clip         ...; the last step multiplied by 0.5
         0.1
         """
-        self.check()
+        self._raise_found()
         found = explain(cast("Optimizer", self), name)
         print("\n".join(map(str, found)))  # noqa: T201 - it is what the method is for
         return found

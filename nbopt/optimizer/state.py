@@ -60,7 +60,7 @@ def live(opt: Optimizer) -> dict[str, Any]:
     for key, (s, view) in _entries(opt).items():
         result[key] = int(steps[s]) if view is None else tables.memory.read(view)
     result["rule"] = opt._rule.name
-    result["learning_rate"] = opt.get_lr()
+    result["learning_rate"] = opt._rate()
     for key, counter in _COUNTERS.items():
         result[key] = int(counters[counter])
     return result | schedule.get(opt)

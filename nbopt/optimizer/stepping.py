@@ -11,7 +11,7 @@ from nbopt._validation import as_flag
 from nbopt.collection import ParameterCollection
 from nbopt.errors import ConcurrencyError, DeviceError
 from nbopt.kernels import tables as t
-from nbopt.optimizer import partial
+from nbopt.optimizer import environment, partial
 from nbopt.optimizer.report import Report
 from nbopt.parameter import Parameter
 
@@ -39,6 +39,10 @@ class Stepping(Report):
         >>> nb.optimizer.SGD(0.1, params.select("b")).parameters
         [Parameter('b', shape=(1,), float64)]
         """
+        self._raise_at_hand()
+        return self._held()
+
+    def _held(self) -> list[Parameter]:
         return [p for group in self._groups for p in group["params"]]
 
     def _first_run(self) -> int:
@@ -127,6 +131,11 @@ class Stepping(Report):
         ConcurrencyError
             If another thread is stepping this optimizer; nothing was changed by this call.
 
+        Warns
+        -----
+        FloatEnvironmentWarning
+            If subnormal numbers were taken for zero; once per process.
+
         Examples
         --------
         >>> import nbopt as nb
@@ -141,6 +150,13 @@ class Stepping(Report):
             return
         code = self._run()
         if code:
+            self._look_at(code)
+
+    def _look_at(self, code: int) -> None:
+        if code >= t.FLUSHING:
+            environment.warn_once(self._tables)
+            code -= t.FLUSHING
+        if code:
             self._refused(code)
 
     def _refused(self, code: int) -> None:
@@ -149,7 +165,7 @@ class Stepping(Report):
                 f"another thread is stepping this {type(self).__name__}; give each thread an optimizer "
                 "of its own, or hold a lock around step()"
             )
-        self.check()
+        self._raise_found()
 
     def minimize(
         self,
@@ -210,7 +226,7 @@ class Stepping(Report):
         array([1.])
         """
         keep = as_flag(set_to_zero, "set_to_zero")
-        own = dict.fromkeys(parameter._parent or parameter for parameter in self.parameters)
+        own = dict.fromkeys(parameter._parent or parameter for parameter in self._held())
         if len(own) == len(self._buffer):
             self._buffer.clear_grad(keep)
             return

@@ -43,9 +43,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_in_child)
 
 
-# What a step writes into; on a GPU, BUSY is nothing that it would.
+# What a step writes into; on a GPU, BUSY and FLUSHED are nothing that it would.
 _CLIPS_STEPPED = t.CLIP_COEFFICIENT, t.CLIP_SCALE, t.CLIP_LARGEST
-_OF_THE_HOST = t.BUSY, t.GUARD, t.CLIPS_USED, t.REQUESTED, t.ADOPTED
+_OF_THE_HOST = t.BUSY, t.GUARD, t.CLIPS_USED, t.REQUESTED, t.ADOPTED, t.FLUSHED
 _COUNTERS_STEPPED = tuple(column for column in range(t.COUNTER_COLUMNS) if column not in _OF_THE_HOST)
 
 
@@ -95,6 +95,7 @@ class Tables:
         self.coefficients: Table = memory.table(coefficients, tuple(range(coefficients.shape[1])))
         self.rates: Table = memory.table(np.array([rate]))
         self.counters: Table = memory.table(counters, _COUNTERS_STEPPED)
+        self.flushed = 0  # FLUSHED of the steps that were looked at, until `Optimizer.check` says it
         self.lock = threading.Lock()  # around gradients that are handed in with a step
         self._rank = np.argsort(np.argsort(np.array(layout.names, object)))  # of each name
         # In the order of nbopt.kernels.tables, from TRAINABLE on.

@@ -127,6 +127,10 @@ LOOKS = {
     "clip_coefficients": lambda opt: opt.clip_coefficients,
     "state_dict": lambda opt: opt.state_dict(),
     "explain": lambda opt: opt.explain(),
+    "last_loss": lambda opt: opt.last_loss,
+    "param_groups": lambda opt: opt.param_groups,
+    "parameters": lambda opt: opt.parameters,
+    "get_lr": lambda opt: opt.get_lr(),
 }
 
 

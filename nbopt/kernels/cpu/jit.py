@@ -16,7 +16,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbopt.kernels.intrinsics import enter
-from nbopt.kernels.tables import CALL_COLUMNS
+from nbopt.kernels.tables import CALL_COLUMNS, FLUSHING
 
 __all__ = ["JitState", "jit_step"]
 
@@ -67,4 +67,4 @@ def jit_step(state: JitState) -> int:
             "the state of a jit step was copied into a compiled function that reads it as a global or "
             "enclosing variable; pass it as an argument: def train(state, ...)"
         )
-    return code
+    return code % FLUSHING

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from numba import prange
 
+from nbopt.kernels.cpu.environment import compare_thread, is_flushing
 from nbopt.kernels.cpu.late import compose_range, fold_squares, update_piece, update_tile
 from nbopt.kernels.cpu.reduce import reduce_range
 from nbopt.kernels.cpu.update import update_rows, update_run
@@ -32,6 +33,9 @@ from nbopt.kernels.tables import (
     COEFFICIENTS,
     CONCURRENT,
     COUNTERS,
+    FLUSHED,
+    FLUSHED_CALLER,
+    FLUSHING,
     GROUPS,
     MEMBER_GROUP,
     MEMBER_ORDER,
@@ -82,7 +86,7 @@ def update_range(begin, end, tables):
                 update_tile(first, start, size, s, tables)
 
 
-def reduce_all(threads, tables):
+def reduce_all(threads, flushing, tables):
     """Pass 1, every chunk."""
     count = integers(tables, CHUNKS).shape[0] - 1
     if not PARALLEL:
@@ -91,9 +95,10 @@ def reduce_all(threads, tables):
         for thread in prange(threads):
             begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
             reduce_range(begin, end, tables)
+            compare_thread(flushing, threads, integers(tables, COUNTERS))
 
 
-def update_all(threads, tables):
+def update_all(threads, flushing, tables):
     """Pass 2, every chunk."""
     count = integers(tables, CHUNKS).shape[0] - 1
     if not PARALLEL:
@@ -102,9 +107,10 @@ def update_all(threads, tables):
         for thread in prange(threads):
             begin, end = split(thread, threads, count, tables), split(thread + 1, threads, count, tables)
             update_range(begin, end, tables)
+            compare_thread(flushing, threads, integers(tables, COUNTERS))
 
 
-def compose_all(threads, late, tables):
+def compose_all(threads, flushing, late, tables):
     """Pass 3, the late chunks."""
     if not PARALLEL:
         compose_range(0, late, tables)
@@ -112,6 +118,7 @@ def compose_all(threads, late, tables):
         for thread in prange(threads):
             begin, end = split(thread, threads, late, tables), split(thread + 1, threads, late, tables)
             compose_range(begin, end, tables)
+            compare_thread(flushing, threads, integers(tables, COUNTERS))
 
 
 def adopt(tables):
@@ -135,7 +142,7 @@ def adopt(tables):
 
 
 def step(address, threads):
-    """Take one step; return STEPPED, REFUSED or CONCURRENT.
+    """Take one step; return STEPPED, REFUSED or CONCURRENT, and FLUSHING added to it.
 
     Parameters
     ----------
@@ -150,16 +157,21 @@ def step(address, threads):
         return CONCURRENT
     outcome = REFUSED
     if counters[0, STATUS] == 0:
+        flushing = is_flushing(threads)
+        if flushing:
+            counters[0, FLUSHED] |= FLUSHED_CALLER
         adopt(tables)
         mark_measured(0, 1, tables)
-        reduce_all(threads, tables)
+        reduce_all(threads, flushing, tables)
         outcome = fold(0, 1, tables)
         if outcome == STEPPED:
-            update_all(threads, tables)
+            update_all(threads, flushing, tables)
             chunks = integers(tables, CHUNKS)
             late = chunks[chunks.shape[0] - 1, CHUNK_FIRST]
             if NORMED and late > 0:
                 fold_squares(tables)
-                compose_all(threads, late, tables)
+                compose_all(threads, flushing, late, tables)
+        if counters[0, FLUSHED] != 0:
+            outcome += FLUSHING
     release(counters, BUSY)
     return outcome
