@@ -216,6 +216,17 @@ def test_a_million_elements(shape, dim, dtype):
     check(Step(values(shape, 1), values(shape, 2), dim, dtype), dtype)
 
 
+@pytest.mark.parametrize(("shape", "dim"), CUTS.values(), ids=CUTS)
+def test_elements_far_below_a_large_norm_are_kept(shape, dim):
+    """What brings the norm into range would take them below every float64."""
+    v = np.where(np.random.default_rng(3).random(shape) < 0.5, 1e300, 1e-150) * values(shape, 1)
+    for v_, g, _, w, _, _ in Step(v, np.zeros(shape), dim, "float64").slices():
+        exact = of_slice(v_, g, v_)
+        for i in sample(v_.size):
+            expected = exact.alpha * Fraction(v_[i])
+            assert abs(Fraction(w[i]) - expected) <= (2 * UNIT["float64"] + error(shape, dim)) * abs(expected)
+
+
 def test_every_form_is_here():
     spans = {name: sums_of(*as_slices(*cut)).span for name, cut in CUTS.items()}
     assert set(spans.values()) == {t.SPAN_ROWS, t.SPAN_PIECE, t.SPAN_TILE}

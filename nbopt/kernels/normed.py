@@ -11,6 +11,7 @@ from nbopt.kernels.scalars import (
     clamp,
     inverse_norm,
     is_normal,
+    joined_factor,
     lasso,
     ridge,
     scaled,
@@ -129,8 +130,9 @@ def compose_factors(first, end, s, tables):
         square, _, _, power, _ = rescued_products(
             square, square, square, trainable, at, trainable, at, outer, columns, inner
         )
-        slices[SLICE_FACTOR, k] = np.float64(trainable[magnitudes + j]) * inverse_norm(square)
-        slices[SLICE_POWER, k] = power
+        slices[SLICE_FACTOR, k], slices[SLICE_POWER, k] = joined_factor(
+            np.float64(trainable[magnitudes + j]) * inverse_norm(square), power
+        )
 
 
 def is_composed_fast(factor, power):

@@ -212,6 +212,14 @@ def inverse_norm(square):
     return 1.0 / math.sqrt(square)
 
 
+def joined_factor(factor, power):
+    """(factor, power) of w = factor (power v): one factor where that is normal, so that no v underflows."""
+    whole = factor * power
+    if whole != 0.0 and is_normal(whole):
+        return whole, 1.0
+    return factor, power
+
+
 # --- scalars of averages
 
 

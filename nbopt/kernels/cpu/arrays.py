@@ -10,7 +10,7 @@ from nbopt.kernels.cpu.reduce import bin_sums, product_sums, slice_products, til
 from nbopt.kernels.cpu.update import write_slice
 from nbopt.kernels.intrinsics import borrow
 from nbopt.kernels.normed import wide_tangent
-from nbopt.kernels.scalars import inverse_norm, is_normal, storage, tangent, tangent_scalars
+from nbopt.kernels.scalars import inverse_norm, is_normal, joined_factor, storage, tangent, tangent_scalars
 from nbopt.kernels.slices import fold_columns, rescued_products
 from nbopt.kernels.tables import (
     BINS,
@@ -80,8 +80,8 @@ def compose(v, g, outer, slices, inner, w, sums):
     w, v = borrow(w), borrow(v)
     for run in range(outer * slices):
         j = run % slices
-        factor = np.float64(g[j]) * inverse_norm(sums[0, j])
-        write_slice(w, v, run * inner, inner, 1, factor, sums[3, j])
+        factor, power = joined_factor(np.float64(g[j]) * inverse_norm(sums[0, j]), sums[3, j])
+        write_slice(w, v, run * inner, inner, 1, factor, power)
 
 
 def backward(v, g, d, outer, slices, inner, dv, dg, sums):
