@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ class Storage:
         One row per segment, see `nbopt.kernels.tables`.
     segment_of : dict of str to int
         Rows by the name of a plain parameter, a v or a g.
+    stepped_by : tuple of weakref.ref
+        The tables of every optimizer, see `nbopt.standstill`.
+    backups : list
+        Of what averages stand in place of; kept here, so that no average takes it along when it goes.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter], dtype: np.dtype[Any], memory: Memory):
@@ -50,6 +55,8 @@ class Storage:
             )
         self.segment_of = {name: index for index, name in enumerate(self.layout.names)}
         self.memory = memory
+        self.stepped_by: tuple[weakref.ref[Any], ...] = ()
+        self.backups: list[Any] = []
         self.data: Array = aligned_zeros(self.layout.size, dtype)
         attributes = np.zeros((len(self.layout.names), t.ATTRIBUTE_COLUMNS))
         moved = [part for parameter in parameters.values() for part in parameter._moved]

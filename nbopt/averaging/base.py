@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from nbopt._validation import as_flag, as_name
 from nbopt.averaging import state
+from nbopt.averaging.backup import Applied, Backup
 from nbopt.buffer import ParameterBuffer, as_parameters
 from nbopt.errors import ConcurrencyError, ParameterError
 from nbopt.kernels import averages
 from nbopt.kernels import tables as t
 from nbopt.memory import aligned_zeros
 from nbopt.parameter import Parameter
+from nbopt.standstill import Held, Standstill, tables_of
 
 __all__ = ["Average", "as_members"]
 
@@ -69,7 +71,7 @@ class Average(ABC):
         members = [storage.segment_of[part.name] for p in self._parameters for part in p._moved]
         self._counts[members, averages.COUNT_MEMBER] = 1
         self._weights = np.zeros(len(layout.names))
-        self._backup: dict[str, NDArray[Any]] | None = None  # of what the averages stand in place of
+        self._backup: Backup | None = None  # of what the averages stand in place of
         self._passes: dict[str, Callable[..., None]] = {}
         self._lock = threading.Lock()
         with _listing:
@@ -95,7 +97,7 @@ class Average(ABC):
 
     def _take(self, name: str, *numbers: float) -> None:
         """Take the values of the parameters in, unless they are averages."""
-        with _Turn(self):
+        with _Turn(self, "this average took their values in, which are a mixture: load its last state"):
             self._refuse_applied("an average of averages would follow; call restore() first")
             self._sweep(name, *numbers)
 
@@ -125,6 +127,8 @@ class Average(ABC):
         ------
         RuntimeError
             If averages are in place of one of these parameters already, those of this object or of another.
+        ConcurrencyError
+            If another thread is stepping the parameters.
 
         Warns
         -----
@@ -135,6 +139,9 @@ class Average(ABC):
         -----
         What is written to the averaged parameters meanwhile is given up by `restore`, the update of an
         optimizer too. Until then the average takes no values in, and neither gives nor loads a state.
+
+        The buffer keeps the own values. Where this object goes without `restore`, that of any other average
+        of the buffer puts them back.
 
         Examples
         --------
@@ -151,7 +158,7 @@ class Average(ABC):
         array([4.])
         """
         as_flag(need_restore, "need_restore")
-        with _Turn(self):
+        with _Turn(self, "averages were put in place; call restore()"):
             self._refuse_applied("call restore() before the next apply()")
             rows, counts = self._storage.attributes, self._counts
             chosen = (
@@ -172,41 +179,43 @@ class Average(ABC):
             parts = [self._buffer[names[s]] for s in np.flatnonzero(chosen)]
             wholes = list(dict.fromkeys(p._parent for p in parts if p._parent is not None))
             self._refuse_held([p._parent or p for p in parts])
-            self._backup = {p.name: self._read(p).copy() for p in (*parts, *wholes)}
+            backup = Backup(self, {p.name: self._read(p).copy() for p in (*parts, *wholes)})
+            self._backup = backup
+            self._storage.backups.append(backup)
             try:
                 counts[:, averages.COUNT_PLAN] = np.where(chosen, averages.PLAN_WRITE, averages.PLAN_LEAVE)
                 self._sweep("write_averages")
                 for whole in wholes:
                     whole._recompose()
             except BaseException:
-                self._put_back()
+                self._put_back(backup)
                 raise
-            return Applied(self, self._backup, bool(need_restore))
+            return Applied(self, backup, bool(need_restore))
 
     def _read(self, parameter: Parameter) -> NDArray[Any]:
         return self._storage.memory.read(self._storage.writable(parameter))
 
     def _refuse_held(self, wholes: Iterable[Parameter]) -> None:
         """Two averages in place of one parameter could be restored in the wrong order."""
-        with _listing:
-            others = [a for a in _live if a is not self and a._buffer is self._buffer]
-        for other in others:
-            held = other._backup or {}
-            for whole in wholes:
-                found = [p.name for p in (whole, *whole._moved) if p.name in held]
-                if found:
-                    raise RuntimeError(
-                        f"parameter {found[0]!r} holds the average of another {type(other).__name__}; call "
-                        "its restore() first"
-                    )
+        names = [p.name for whole in wholes for p in (whole, *whole._moved)]
+        for backup in self._storage.backups:
+            found = [name for name in names if name in backup.values]
+            if found:
+                raise RuntimeError(
+                    f"parameter {found[0]!r} holds the average of {backup.kind}; {backup.mend} first"
+                )
 
     def restore(self) -> None:
         """Put the values back that `apply` replaced, to the bit.
+
+        Where this average replaced nothing, those that averages replaced which are gone.
 
         Raises
         ------
         RuntimeError
             If nothing is replaced.
+        ConcurrencyError
+            If another thread is stepping the parameters.
 
         Examples
         --------
@@ -223,17 +232,24 @@ class Average(ABC):
         >>> w.value
         array([4.])
         """
-        with _Turn(self):
-            if self._backup is None:
+        with _Turn(self, "their own values were put back; call restore() again"):
+            own = self._backup
+            found = [b for b in self._storage.backups if b.average() is None] if own is None else [own]
+            if not found:
                 raise RuntimeError(
                     f"{type(self).__name__}: the parameters hold their own values; apply() comes first"
                 )
-            self._put_back()
+            for backup in found:
+                self._put_back(backup)
 
-    def _put_back(self) -> None:
-        assert self._backup is not None
-        for name, values in self._backup.items():
+    def _put_back(self, backup: Backup) -> None:
+        for name, values in backup.values.items():
             self._storage.memory.write(self._storage.writable(self._buffer[name]), values)
+        for name in backup.values:
+            parts = self._buffer[name]._parts or ()
+            if not all(part.name in backup.values for part in parts):  # the other one may have moved since
+                self._buffer[name]._recompose()
+        self._storage.backups.remove(backup)
         self._backup = None
 
     @property
@@ -308,7 +324,9 @@ class Average(ABC):
         Raises
         ------
         StateDictError
-            If entries are missing, unexpected, or of a wrong shape, dtype or value; it names all of them.
+            If entries are missing, unexpected, of a wrong shape, dtype or value, or contradict each other; it
+            names all of them. NaN and Inf are wrong unless an optimizer of the parameters has
+            ``nonfinite="propagate"``.
         RuntimeError
             Between `apply` and `restore`.
 
@@ -338,6 +356,10 @@ class Average(ABC):
         """Return such a number as `_set_numbers` takes it, or say why it is none."""
 
     @abstractmethod
+    def _contradictions(self, found: Mapping[str, Any]) -> list[str]:
+        """Say what of the arrays and numbers of one segment, by name, does not go together."""
+
+    @abstractmethod
     def _set_numbers(self, segment: int, numbers: Mapping[str, Any]) -> None:
         """Set some of them, from checked values."""
 
@@ -352,7 +374,7 @@ class Average(ABC):
             "parameters": [p.name for p in self._parameters],
             "name": self.name,
             "arrays": (self._sums, self._counts, self._weights),
-            "backup": self._backup,
+            "backup": self._backup and self._backup.values,
         }
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
@@ -363,7 +385,8 @@ class Average(ABC):
         for own, values in zip((self._sums, self._counts, self._weights), saved["arrays"], strict=True):
             np.copyto(own, values)
         if saved["backup"] is not None:
-            self._backup = {name: values.copy() for name, values in saved["backup"].items()}
+            self._backup = Backup(self, {name: values.copy() for name, values in saved["backup"].items()})
+            self._storage.backups.append(self._backup)
 
     def __repr__(self) -> str:
         label = f" {self.name!r}" if self.name else ""
@@ -371,31 +394,17 @@ class Average(ABC):
         return f"{type(self).__name__}{label}({len(self._parameters)} parameters{config})"
 
 
-class Applied:
-    """Averages that are in place of parameters; leaving it restores them, if that was asked for."""
-
-    def __init__(self, average: Average, backup: dict[str, NDArray[Any]], need_restore: bool):
-        self._average = average
-        self._backup = backup
-        self._need_restore = need_restore
-
-    def __enter__(self) -> None:
-        if self._average._backup is not self._backup:
-            raise RuntimeError("these averages were restored already; call apply() again")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._need_restore and self._average._backup is self._backup:
-            self._average.restore()
-
-
 class _Turn:
-    """One call on an average at a time; a second thread is refused."""
+    """One call on an average at a time; a second thread is refused.
 
-    def __init__(self, average: Average):
+    With `done`, no optimizer steps the parameters meanwhile; it says what a step at that very instant spoils.
+    """
+
+    def __init__(self, average: Average, done: str | None = None):
         self._average = average
         self._lock = average._lock
+        self._done = done
+        self._held: Held | None = None
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -403,9 +412,23 @@ class _Turn:
                 f"another thread is using this {type(self._average).__name__}; nothing was changed. Hold a "
                 "lock around its calls"
             )
+        if self._done is not None:
+            try:
+                still = Standstill("these parameters", tables_of(self._average._buffer))
+                self._held = still.held(self._done)
+                self._held.__enter__()
+            except BaseException:
+                self._lock.release()
+                raise
 
-    def __exit__(self, *unused: object) -> None:
-        self._lock.release()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._held is not None:
+                self._held.__exit__(kind, error, trace)
+        finally:
+            self._lock.release()
 
 
 def as_members(parameters: Any, name: Any, kind: str) -> tuple[ParameterBuffer, list[Parameter]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from nbopt._calls import check_calls
 from nbopt._validation import as_number
 from nbopt.averaging.base import Average, as_members
@@ -88,6 +90,8 @@ class ExponentialMovingAverage(Average):
         ------
         RuntimeError
             Between `apply` and `restore`.
+        ConcurrencyError
+            If another thread is stepping the parameters; nothing was taken in.
 
         Examples
         --------
@@ -110,6 +114,14 @@ class ExponentialMovingAverage(Average):
 
     def _checked_number(self, name: str, value: Any, label: str) -> float:
         return as_number(value, label, low=0.0, high=1.0, error=StateDictError)
+
+    def _contradictions(self, found: Mapping[str, Any]) -> list[str]:
+        weight, least = found["ema_weight"], float(np.finfo(self._buffer.dtype).epsneg)
+        if 0.0 < weight < least:  # the largest decay leaves that
+            return [f"ema_weight: {weight!r} is less than the {least!r} that a single update has"]
+        if weight == 0.0 and np.any(found["ema"]):
+            return ["ema: is not zero, and ema_weight is 0"]
+        return []
 
     def _set_numbers(self, segment: int, numbers: Mapping[str, Any]) -> None:
         self._weights[segment] = numbers["ema_weight"]

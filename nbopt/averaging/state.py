@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbopt._state_dict import as_mapping, as_saved_array, misfits, refuse
-from nbopt.errors import NboptError
+from nbopt.errors import NboptError, StateDictError
 from nbopt.kernels import averages
 from nbopt.kernels import tables as t
+from nbopt.standstill import tables_of
 
 if TYPE_CHECKING:
     from nbopt.averaging.base import Average
@@ -50,24 +51,37 @@ def put(average: Average, saved: Mapping[str, Any], strict: bool) -> None:
     arrays: list[tuple[NDArray[Any], NDArray[Any]]] = []
     numbers: dict[int, dict[str, Any]] = {}
     legal: dict[str, None] = {}
+    is_guarded = all(one.counters[t.GUARD] != t.GUARD_PROPAGATE for one in tables_of(average._buffer))
     for part, s in _members(average).items():
-        views = _views(average, s)
-        for name in [*views, *average._numbers(s)]:
+        views, before = _views(average, s), len(problems)
+        found: dict[str, Any] = {**views, **average._numbers(s)}  # as it would be
+        for name in list(found):
             key = f"{part}.{name}"
             legal[key] = None
             if key not in saved:
                 continue
             try:
                 if name in views:
-                    view = views[name]
-                    arrays.append((view, as_saved_array(saved[key], key, view.dtype, view.shape)))
+                    found[name] = _as_sum(saved[key], key, views[name], is_guarded)
+                    arrays.append((views[name], found[name]))
                 else:
-                    checked = average._checked_number(name, saved[key], key)
-                    numbers.setdefault(s, {})[name] = checked
+                    found[name] = average._checked_number(name, saved[key], key)
+                    numbers.setdefault(s, {})[name] = found[name]
             except (NboptError, TypeError) as error:
                 problems.append(str(error))
+        if len(problems) == before:
+            problems += [f"{part}.{text}" for text in average._contradictions(found)]
     refuse(average, [*(misfits(saved, legal) if strict else []), *problems])
     for view, values in arrays:
         np.copyto(view, values)
-    for s, found in numbers.items():
-        average._set_numbers(s, found)
+    for s, checked in numbers.items():
+        average._set_numbers(s, checked)
+
+
+def _as_sum(value: Any, key: str, view: NDArray[Any], is_guarded: bool) -> NDArray[Any]:
+    array = as_saved_array(value, key, view.dtype, view.shape)
+    if is_guarded and not np.isfinite(array).all():
+        raise StateDictError(
+            f"{key}: holds NaN or Inf, and no optimizer of these parameters has nonfinite='propagate'"
+        )
+    return array

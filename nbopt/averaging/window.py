@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from nbopt._calls import check_calls
 from nbopt._validation import as_integer, as_number
 from nbopt.averaging.base import Average, as_members
@@ -107,6 +109,8 @@ class ModelAverage(Average):
         ------
         RuntimeError
             Between `apply` and `restore`.
+        ConcurrencyError
+            If another thread is stepping the parameters; nothing was taken in.
 
         Examples
         --------
@@ -127,7 +131,19 @@ class ModelAverage(Average):
         return {name: int(self._counts[segment, column]) for name, column in _COLUMNS.items()}
 
     def _checked_number(self, name: str, value: Any, label: str) -> int:
-        return _as_count(value, label, StateDictError)
+        return _as_count(value, label, StateDictError, 2**53)  # so many are a float64
+
+    def _contradictions(self, found: Mapping[str, Any]) -> list[str]:
+        updates, window, last = (found[key] for key in ("num_updates", *list(_COLUMNS)[:2]))
+        if updates < window + last or (updates > 0 and window + last == 0):
+            counts = f"num_accumulates is {window} and old_num_accumulates {last}"
+            return [f"num_updates: {updates} is no number of updates where {counts}"]
+        empty = {"sum_1": window, "sum_2": window, "sum_3": last}
+        return [
+            f"{name}: is not zero, and no value is in it"
+            for name, count in empty.items()
+            if count == 0 and np.any(found[name])
+        ]
 
     def _set_numbers(self, segment: int, numbers: Mapping[str, Any]) -> None:
         row = self._counts[segment]
@@ -143,8 +159,10 @@ class ModelAverage(Average):
         }
 
 
-def _as_count(value: Any, name: str, error: type[NboptError] = HyperparameterError) -> int:
+def _as_count(
+    value: Any, name: str, error: type[NboptError] = HyperparameterError, limit: int = 2**62
+) -> int:
     count = as_integer(value, name, low=0, error=error)
-    if count >= 2**62:  # two of them are added
-        raise error(f"{name} must be < 2**62, got {count}")
+    if count >= limit:  # two of them are added
+        raise error(f"{name} must be < 2**{limit.bit_length() - 1}, got {count}")
     return count

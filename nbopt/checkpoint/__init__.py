@@ -97,6 +97,8 @@ def restore(path: Path, /, *objects: Any, **named: Any) -> None:
     CheckpointError
         If the file is damaged or does not fit; it names every entry that is damaged, missing, unexpected, or
         of another shape or dtype.
+    RuntimeError
+        Between ``apply()`` and ``restore()`` of an average, which would undo it.
 
     See Also
     --------

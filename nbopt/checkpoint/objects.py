@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbopt._state_dict import misfits
+from nbopt.averaging.backup import refuse_averages
 from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint.header import Section, as_dtype
 from nbopt.checkpoint.stored import Stored
@@ -19,9 +20,8 @@ from nbopt.checkpoint.values import plain
 from nbopt.errors import CheckpointError
 from nbopt.kernels import tables as t
 from nbopt.optimizer import Optimizer, schedule, state
-from nbopt.optimizer.standstill import Standstill
-from nbopt.optimizer.tables import tables_of
 from nbopt.parameter import Parameter
+from nbopt.standstill import Standstill, tables_of
 
 __all__ = ["Item", "Restorable", "Stateful", "as_items", "as_weights"]
 
@@ -127,6 +127,7 @@ class _Parameters(Restorable):
         self._buffer = buffer
 
     def problems(self, stored: Stored) -> list[str]:
+        refuse_averages(self._buffer, "which would undo what nbopt.restore fills in")
         problems = _differences(self, stored)
         unknown = set(stored.section.absent) - set(self._buffer)
         if unknown and not problems:

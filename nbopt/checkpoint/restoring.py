@@ -13,7 +13,7 @@ from nbopt.checkpoint.header import Section
 from nbopt.checkpoint.objects import Restorable, Stateful
 from nbopt.checkpoint.stored import Stored
 from nbopt.errors import CheckpointError, ConcurrencyError
-from nbopt.optimizer.standstill import Standstill
+from nbopt.standstill import Standstill
 
 __all__ = ["fill", "read", "uninterrupted"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from nbopt._calls import check_calls, show_as
 from nbopt._validation import as_flag, as_name
@@ -22,6 +23,7 @@ from nbopt.optimizer.report import Report
 from nbopt.optimizer.specs import as_specs, check_disjoint, check_places
 from nbopt.optimizer.stepping import Stepping
 from nbopt.optimizer.tables import Tables, clip_rows
+from nbopt.standstill import Standstill
 
 __all__ = ["Optimizer"]
 
@@ -337,6 +339,13 @@ class Optimizer(Stepping):
         state.put(self, state_dict, as_flag(strict, "strict"))
 
     load_state_dict = set_state_dict
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        still = Standstill(f"this {type(self).__name__}", [self._tables])
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        still.check("it was copied. Copy it between steps")
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         return state.pack(self)

@@ -14,7 +14,7 @@ from nbopt.errors import NboptError, StateDictError
 from nbopt.kernels import tables as t
 from nbopt.memory import Array
 from nbopt.optimizer import schedule
-from nbopt.optimizer.standstill import Standstill
+from nbopt.standstill import Standstill
 
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
@@ -149,6 +149,7 @@ def _as_accumulator(opt: Optimizer, key: str, value: Any, view: Array) -> NDArra
 
 def pack(opt: Optimizer) -> dict[str, Any]:
     """Return what makes the optimizer again: its arguments, parameters by name, and what it remembers."""
+    Standstill(f"this {type(opt).__name__}", [opt._tables])
     return {
         "rule": opt._rule,
         "buffer": opt._buffer,

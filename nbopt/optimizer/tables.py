@@ -18,23 +18,24 @@ from nbopt.kernels import tables as t
 from nbopt.kernels.rule import Rule
 from nbopt.memory import Memory, Table
 from nbopt.optimizer.groups import decay_columns
+from nbopt.standstill import enlist
 
 if TYPE_CHECKING:
     from nbopt.kernels.cpu.run import BoundStep
     from nbopt.kernels.cuda.memory import CudaMemory
     from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
-__all__ = ["Tables", "clip_rows", "tables_of"]
+__all__ = ["Tables", "clip_rows"]
 
 
 _live: weakref.WeakSet[Tables] = weakref.WeakSet()
-_listing = threading.RLock()  # around the set, which other threads may change; a signal handler may save
+_listing = threading.Lock()  # around the set, which other threads may change
 
 
 def _free_in_child() -> None:
     """After a fork, the threads that held the locks are gone; steps free themselves."""
     global _listing
-    _listing = threading.RLock()
+    _listing = threading.Lock()
     for tables in list(_live):
         tables.lock = threading.Lock()
 
@@ -118,6 +119,7 @@ class Tables:
         )
         with _listing:
             _live.add(self)
+        enlist(storage, self)
 
     def write(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Bring the group and clip tables to what the groups say; refuse before anything is written."""
@@ -166,15 +168,6 @@ class Tables:
         from nbopt.kernels.cuda.run import BoundStep as CudaStep
 
         return CudaStep(*given, cast("CudaMemory", self.memory))
-
-
-def tables_of(buffer: ParameterBuffer) -> list[Tables]:
-    """Return the tables of every optimizer over a buffer."""
-    if not buffer.is_sealed:
-        return []
-    storage = buffer._seal()
-    with _listing:
-        return [tables for tables in _live if tables.storage is storage]
 
 
 def clip_rows(

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 import nbopt as nb
 from nbopt.errors import ConcurrencyError
+from nbopt.kernels import tables as t
 from nbopt.parameter import Parameter
 from tests.averaging import bits_of, buffer, normed_buffer
 
@@ -249,19 +250,87 @@ def test_averages_of_different_parameters_and_buffers(make):
     assert bits_of(params) == live
 
 
-def test_an_average_that_is_gone_holds_nothing(make):
-    params = buffer()
-    average = make(params)
-    take(average)
+def test_an_average_that_goes_leaves_what_it_replaced(make, params):
+    """With the buffer: another average puts it back."""
+    average, again = make(params), make(params)
+    for one in (average, again):
+        take(one)
+    move(params)
+    live = bits_of(params)
+    kind = type(average).__name__
     average.apply()
+    averaged = bits_of(params)
     del average
     gc.collect()
-    again = make(params)
+    assert bits_of(params) == averaged != live
+    with pytest.raises(RuntimeError, match=rf"{kind} that is gone; call this one's restore\(\) first"):
+        again.apply()
     assert not again.is_applied
-    take(again)
+    again.restore()
+    assert bits_of(params) == live
+    with pytest.raises(RuntimeError, match="own values"):
+        again.restore()
     with again.apply():
         assert again.is_applied
-    assert not again.is_applied
+    assert bits_of(params) == live
+
+
+def test_its_own_values_come_first(make):
+    """Then those of an average that is gone."""
+    params = buffer()
+    average, gone = make(params["w"]), make(params["b"])
+    take(average)
+    take(gone)
+    move(params)
+    live = bits_of(params)
+    gone.apply()
+    average.apply()
+    del gone
+    gc.collect()
+    average.restore()
+    assert not average.is_applied
+    assert params["w"].value.tobytes() == live[0][: params["w"].value.nbytes]
+    assert bits_of(params) != live
+    average.restore()
+    assert bits_of(params) == live
+
+
+@pytest.mark.parametrize("averaged", ["w_g", "w_v"])
+def test_the_part_that_is_not_averaged_may_move(make, averaged):
+    """Then w follows from its value of now, and from the own value of the other."""
+    params = normed_buffer()
+    average = make(params[averaged])
+    take(average)
+    move(params)
+    own = params[averaged].numpy()
+    with average.apply():
+        move(params)
+        for part in (params["w_g"], params["w_v"]):
+            part.value = 3.0 * part.numpy()
+    assert_array_equal(params[averaged].value, own)
+    composed = nb.weight_norm(params["w_v"].numpy(), params["w_g"].numpy(), 0)
+    assert_array_equal(params["w"].value, composed)
+
+
+@pytest.mark.parametrize("with_average", [False, True])
+def test_a_checkpoint_is_not_restored_under_averages(tmp_path, params, average, with_average):
+    """The end of the block would undo it."""
+    opt = nb.optimizer.Momentum(0.1, parameters=params)
+    things = [params, opt, average] if with_average else [params, opt]
+    nb.save(tmp_path / "a", *things)
+    saved = params.fingerprint()
+    move(params)
+    opt.step({"b": np.ones(7)})
+    live = bits_of(params)
+    with average.apply():
+        averaged = bits_of(params)
+        with pytest.raises(RuntimeError, match=r"restore\(\)"):
+            nb.restore(tmp_path / "a", *things)
+        assert (bits_of(params), opt.step_count) == (averaged, 1)
+        nb.restore(tmp_path / "a", opt)
+    assert (bits_of(params), opt.step_count) == (live, 0)
+    nb.restore(tmp_path / "a", *things)
+    assert params.fingerprint() == saved
 
 
 def test_what_is_written_inside_is_given_up(params, average):
@@ -379,6 +448,63 @@ def test_one_call_at_a_time(params, average, call):
         call(average)
     assert bits_of(params) == live
     take(average)
+
+
+STEPPED_CALLS = {
+    "take": take,
+    "apply": lambda average: average.apply(),
+    "restore": lambda average: average.restore(),
+}
+
+
+@pytest.mark.parametrize("call", STEPPED_CALLS.values(), ids=STEPPED_CALLS)
+def test_not_during_a_step(params, average, call):
+    """It would take in, or put back, what is half of one step and half of the next."""
+    first, opt = (nb.optimizer.Momentum(0.1, parameters=params) for _ in range(2))
+    if call is STEPPED_CALLS["restore"]:
+        average.apply()
+    live, sums = bits_of(params), average._sums.copy()
+    opt._tables.counters[t.BUSY] = 1
+    with pytest.raises(ConcurrencyError, match="is stepping these parameters"):
+        call(average)
+    assert first._tables.counters[t.BUSY] == 0
+    opt._tables.counters[t.BUSY] = 0
+    assert bits_of(params) == live
+    assert_array_equal(average._sums, sums)
+    call(average)
+    first.step()
+
+
+@pytest.mark.parametrize("call", STEPPED_CALLS.values(), ids=STEPPED_CALLS)
+def test_no_step_meanwhile(monkeypatch, params, average, call):
+    """Neither from Python nor from compiled code; and steps afterwards, also where the call failed."""
+    opt = nb.optimizer.Momentum(0.1, parameters=params)
+    step, state = opt.jit_step()
+    assert step(state) == 0
+    if call is STEPPED_CALLS["restore"]:
+        average.apply()
+    told, put_back, sweep = [], type(average)._put_back, type(average)._sweep
+
+    def steps(original, *args):
+        told.append(step(state))
+        with pytest.raises(ConcurrencyError, match="is stepping this Momentum"):
+            opt.step()
+        original(*args)
+
+    monkeypatch.setattr(type(average), "_put_back", lambda *args: steps(put_back, *args))
+    monkeypatch.setattr(type(average), "_sweep", lambda *args: steps(sweep, *args))
+    call(average)
+    assert told == [t.CONCURRENT]
+    assert step(state) == 0
+
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(type(average), "_put_back", fail)
+    monkeypatch.setattr(type(average), "_sweep", fail)
+    with pytest.raises(MemoryError):
+        average.restore() if average.is_applied else take(average)
+    assert step(state) == 0
 
 
 def test_two_threads_count_every_call(make):

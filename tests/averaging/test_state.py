@@ -102,13 +102,21 @@ def test_a_state_goes_anywhere_in_any_order(make):
 
 
 @each_kind
-def test_what_is_not_finite_loads_as_it_was_saved(make):
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_loads_where_it_may_arise(make, bad):
     params = buffer()
     average = make(params)
-    params["b"].value = np.full(7, np.nan)
+    params["b"].value = np.full(7, bad)
     take(average)
-    state = average.state_dict()
-    again = make(params)
+    state, again = average.state_dict(), make(params)
+    before, opts = again.state_dict(), []
+    first = f"b.{average._rows[0]}"
+    for nonfinite in ("raise", "skip"):
+        with pytest.raises(StateDictError, match=f"{first}: holds NaN or Inf.*nonfinite='propagate'"):
+            again.set_state_dict(state)
+        opts.append(nb.optimizer.SGD(0.1, params, nonfinite=nonfinite))
+    same_bits(again.state_dict(), before)
+    opts.append(nb.optimizer.SGD(0.1, params, nonfinite="propagate"))
     again.set_state_dict(state)
     same_bits(again.state_dict(), state)
 
@@ -157,13 +165,14 @@ ARRAYS = {
     "ragged": ({"w.{}": [[1.0], [1.0, 2.0]]}, "w.{}"),
 }
 COUNTS = {
+    "huge": ({"b.{}": 2**53}, "b.{} 2**53"),
     "missing": ({"b.{}": ...}, "missing b.{}"),
     "negative": ({"b.{}": -1}, "b.{} >= 0 -1"),
     "float": ({"b.{}": 1.5}, "b.{} integer 1.5"),
     "true": ({"b.{}": True}, "b.{} integer True"),
     "string": ({"b.{}": "3"}, "b.{} integer '3'"),
     "none": ({"b.{}": None}, "b.{} integer None"),
-    "too large": ({"b.{}": 2**63}, "b.{} 2**62"),
+    "too large": ({"b.{}": 2**63}, "b.{} 2**53"),
     "array": ({"b.{}": np.zeros(2, int)}, "b.{} integer"),
 }
 WEIGHTS = {
@@ -204,6 +213,50 @@ def test_state_refused(make, change, words):
     message = str(caught.value)
     assert [word for word in [type(average).__name__, *words.split()] if word not in message] == []
     same_bits(average.state_dict(), before)
+
+
+# What no run comes to: entries of an average that took two values in, and words of the message.
+TAMPERED = {
+    "a weight that no update has": (exponential, {"b.ema_weight": 1e-300}, "b.ema_weight 1e-300 1.11"),
+    "the weight of no update": (exponential, {"b.ema_weight": 0.0}, "b.ema not zero ema_weight 0"),
+    "fewer updates than values": (model_average, {"b.num_updates": 1}, "b.num_updates 1"),
+    "more values than updates": (model_average, {"b.num_accumulates": 2**52}, f"b.num_updates {2**52}"),
+    "updates without values": (
+        model_average,
+        {"b.num_accumulates": 0, "b.old_num_accumulates": 0},
+        "b.num_updates 2",
+    ),
+    "a sum of nothing": (
+        model_average,
+        {"b.num_accumulates": 0, "b.old_num_accumulates": 2},
+        "b.sum_1 not zero",
+    ),
+    "an old sum of nothing": (model_average, {"b.sum_3": np.ones(7)}, "b.sum_3 not zero"),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
+@pytest.mark.parametrize(("make", "change", "words"), expand("", TAMPERED))
+def test_entries_that_contradict_each_other(make, change, words, strict):
+    params = buffer()
+    average = nb.ModelAverage(0.5, params, 5, 5) if make is model_average else make(params)
+    for _ in range(2):
+        take(average)
+    before = average.state_dict()
+    with pytest.raises(StateDictError) as caught:
+        average.set_state_dict(before | change if strict else change, strict=strict)
+    assert [word for word in words.split() if word not in str(caught.value)] == []
+    same_bits(average.state_dict(), before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_least_weight_is_taken(dtype):
+    params = buffer(dtype)
+    decay = float(np.nextafter(params.dtype.type(1), params.dtype.type(0)))
+    average, again = (nb.ExponentialMovingAverage(decay, params) for _ in range(2))
+    average.update()
+    again.set_state_dict(average.state_dict())
+    same_bits(again.state_dict(), average.state_dict())
 
 
 @each_kind

@@ -1,5 +1,7 @@
 """States that are read or filled in while another thread steps."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -45,6 +47,35 @@ def test_not_during_a_step():
     opt._tables.counters[t.BUSY] = 0
     opt.set_state_dict(saved)
     opt.step()
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_no_copy_during_a_step(how):
+    params, opt = made()
+    opt._tables.counters[t.BUSY] = 1
+    for thing in (opt, (params, opt), {"run": opt}):
+        if how is not copy.copy or thing is opt:
+            with pytest.raises(ConcurrencyError, match="is stepping this Momentum"):
+                how(thing)
+    opt._tables.counters[t.BUSY] = 0
+    how(opt)
+
+
+def test_a_step_while_it_is_copied(monkeypatch):
+    _, opt = made()
+    unpack = state.unpack
+
+    def step_late(saved):
+        assert in_a_thread(opt.step) is None
+        return unpack(saved)
+
+    monkeypatch.setattr(state, "unpack", step_late)
+    with pytest.raises(ConcurrencyError, match="stepped this Momentum while it was copied"):
+        copy.deepcopy(opt)
+    monkeypatch.undo()
+    copied, twin = copy.deepcopy([opt, opt])
+    assert copied is twin
+    assert copied.step_count == opt.step_count == 2
 
 
 def test_a_step_while_the_state_is_read(monkeypatch):
