@@ -47,6 +47,7 @@ class Row(NamedTuple):
 THREADS = See("tests/kernels/test_bits.py::test_threads_change_no_bit")
 TARGETS = See("tests/kernels/test_targets.py::test_no_target_changes_a_bit")
 TWO_THREADS = See("tests/kernels/test_targets.py::test_two_threads_change_no_bit_on_any_target")
+WORKERS = See("tests/test_float_environment.py::test_each_worker_is_asked")
 TRUNCATIONS = See("tests/checkpoint/test_damage.py::test_every_truncation")
 FLIPS = See("tests/checkpoint/test_damage.py::test_every_flip_of_one_bit")
 HEADERS = See("tests/checkpoint/test_hostile.py::test_a_header_above_the_limit")
@@ -156,11 +157,12 @@ ROWS = [
         "the same bits: names order the sums; parameters joined to one may differ in the last bits",
         determinism.order_of_parameters, TARGETS),
     Row("Z01", "subnormal numbers switched off by another library",
-        "normal numbers keep their bits", determinism.subnormal_numbers_off),
+        "a FloatEnvironmentWarning; normal numbers keep their bits", determinism.subnormal_numbers_off),
     Row("Z02", "float64 values for float32",
         "never narrowed unasked; 1e200 is refused by float32", determinism.never_narrowed),
     Row("Z03", "subnormal numbers switched off in one thread",
-        "another thread computes as ever", determinism.subnormal_numbers_off_elsewhere),
+        "another thread computes as ever; each worker of a step is asked",
+        determinism.subnormal_numbers_off_elsewhere, WORKERS),
 
     # --- Weight norm ------------------------------------------------------------------------------
     Row("W01", "a zero row, g = |v|",
