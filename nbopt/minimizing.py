@@ -170,6 +170,7 @@ class _Run:
                 if self._iteration(callbacks):
                     return 99
         except KeyboardInterrupt:
+            self._keep_best()  # where it came before the last loss was looked at
             self._params.from_vector(self._best_x, space="trainable")
             self._loss, self._stop = self._best, ""
             return 130
@@ -192,31 +193,32 @@ class _Run:
                 "all gradients are zero after the first fun(params): it must write them, as in "
                 "params['w'].grad = dw, and return the loss",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _evaluate(self) -> None:
         self._loss = _as_loss(self._fun(self._params, *self._args))
         self._history.append(self._loss)
 
+    def _keep_best(self) -> None:
+        loss = self._history[-1]
+        if math.isfinite(loss) and not (math.isfinite(self._best) and self._best <= loss):
+            self._best_x, self._best = self._x(), loss
+
     def _iteration(self, callbacks: list[tuple[Callable[..., Any], bool]]) -> bool:
         """Take a step and look where it led; return whether a callback asks to stop."""
         lr = self._opt.get_lr()
         self._opt.step()
         self._evaluate()
+        self._keep_best()
         self._opt.check()  # what a step on CUDA has found
         schedule = self._opt._scheduler
         if isinstance(schedule, ReduceOnPlateau):
             schedule.step(self._loss)
         elif schedule is not None:
             schedule.step()
-        better = math.isfinite(self._loss) and not (math.isfinite(self._best) and self._best <= self._loss)
-        if better or callbacks:
-            x = self._x()
-        if better:
-            self._best_x, self._best = x, self._loss
         stopped = False
-        loss = self._loss
+        x, loss = self._x() if callbacks else self._best_x, self._loss
         for call, takes_result in callbacks:
             shown = OptimizeResult(x=x.copy(), fun=loss, nit=self._nit, nfev=len(self._history), lr=lr)
             shown.update(params=self._params, opt=self._opt)

@@ -13,6 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import nbopt as nb
+from nbopt import minimizing
 from nbopt.errors import HyperparameterError, NonFiniteGradientError, ParameterError
 from nbopt.packages import MissingPackageError
 from tests.optimizer import expand, normed, refuses, small
@@ -355,6 +356,26 @@ def test_interrupted():
     run(params, opt, maxiter=1)
 
 
+def test_interrupted_before_a_loss_is_looked_at(monkeypatch):
+    """Between the evaluation and what follows: the point belongs to those that are known."""
+    params = small()
+    opt = momentum(params)
+
+    keep = minimizing._Run._keep_best
+    kept = iter([KeyboardInterrupt])
+
+    def interrupted(run):
+        for error in kept:
+            raise error
+        keep(run)
+
+    monkeypatch.setattr(minimizing._Run, "_keep_best", interrupted)
+    result = run(params, opt)
+    assert (result.status, result.nit) == (130, 1)
+    assert result.fun == min(result.history) == result.history[1]
+    assert bowl(params) == result.fun
+
+
 def test_interrupted_by_a_signal():
     """A real one, from another thread, somewhere in the loop."""
     started = threading.Event()
@@ -537,8 +558,9 @@ def test_a_function_that_writes_no_gradient():
     def forgets(params):
         return sum(float(np.sum(p.value**2)) for p in params.values())
 
+    params = small()
     with pytest.warns(RuntimeWarning, match="must write them") as caught:
-        run(small(), fun=forgets)
+        nb.minimize(forgets, params, momentum(params), maxiter=1)
     assert caught[0].filename == __file__
     run(small(), fun=forgets, maxiter=0)
 

@@ -134,7 +134,9 @@ def test_x0_is_left_alone_and_x_is_lent_to_nobody():
 
     spoilt = solve(x0, fun=lambda x: fun(x)[0], jac=lambda x: fun(x)[1], learning_rate=0.1)
     assert_array_equal(x0, X0)
-    assert_array_equal(spoilt.x, solve(x0, learning_rate=0.1).x)
+    clean = solve(x0, learning_rate=0.1)
+    assert_array_equal(spoilt.x, clean.x)
+    assert_array_equal(spoilt.jac, clean.jac)
 
 
 def test_args():
