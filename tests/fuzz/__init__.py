@@ -1,0 +1,1 @@
+"""Random calls in random order, against a model in plain Python."""
