@@ -8,7 +8,6 @@ import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from nbopt._validation import as_flag, as_name
 from nbopt.averaging import state
 from nbopt.averaging.backup import Applied, Backup
+from nbopt.averaging.turn import Turn
 from nbopt.buffer import ParameterBuffer, as_parameters
-from nbopt.errors import ConcurrencyError, ParameterError
+from nbopt.errors import ParameterError
 from nbopt.kernels import averages
 from nbopt.kernels import tables as t
 from nbopt.memory import aligned_zeros
 from nbopt.parameter import Parameter
-from nbopt.standstill import Held, Standstill, tables_of
 
 __all__ = ["Average", "as_members"]
 
@@ -97,7 +96,7 @@ class Average(ABC):
 
     def _take(self, name: str, *numbers: float) -> None:
         """Take the values of the parameters in, unless they are averages."""
-        with _Turn(self, "this average took their values in, which are a mixture: load its last state"):
+        with Turn(self, "this average took their values in, which are a mixture: load its last state"):
             self._refuse_applied("an average of averages would follow; call restore() first")
             self._sweep(name, *numbers)
 
@@ -158,7 +157,7 @@ class Average(ABC):
         array([4.])
         """
         as_flag(need_restore, "need_restore")
-        with _Turn(self, "averages were put in place; call restore()"):
+        with Turn(self, "averages were put in place; call restore()"):
             self._refuse_applied("call restore() before the next apply()")
             rows, counts = self._storage.attributes, self._counts
             chosen = (
@@ -232,7 +231,7 @@ class Average(ABC):
         >>> w.value
         array([4.])
         """
-        with _Turn(self, "their own values were put back; call restore() again"):
+        with Turn(self, "their own values were put back; call restore() again"):
             own = self._backup
             found = [b for b in self._storage.backups if b.average() is None] if own is None else [own]
             if not found:
@@ -307,7 +306,7 @@ class Average(ABC):
         >>> average.state_dict()["w.sum_1"]
         array([1.])
         """
-        with _Turn(self):
+        with Turn(self):
             self._refuse_applied("a checkpoint would lose their own values; call restore() first")
             return state.get(self)
 
@@ -341,7 +340,7 @@ class Average(ABC):
         1
         """
         as_flag(strict, "strict")
-        with _Turn(self):
+        with Turn(self):
             self._refuse_applied("call restore() first")
             state.put(self, state_dict, strict)
 
@@ -392,43 +391,6 @@ class Average(ABC):
         label = f" {self.name!r}" if self.name else ""
         config = "".join(f", {key}={value!r}" for key, value in self._config().items())
         return f"{type(self).__name__}{label}({len(self._parameters)} parameters{config})"
-
-
-class _Turn:
-    """One call on an average at a time; a second thread is refused.
-
-    With `done`, no optimizer steps the parameters meanwhile; it says what a step at that very instant spoils.
-    """
-
-    def __init__(self, average: Average, done: str | None = None):
-        self._average = average
-        self._lock = average._lock
-        self._done = done
-        self._held: Held | None = None
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise ConcurrencyError(
-                f"another thread is using this {type(self._average).__name__}; nothing was changed. Hold a "
-                "lock around its calls"
-            )
-        if self._done is not None:
-            try:
-                still = Standstill("these parameters", tables_of(self._average._buffer))
-                self._held = still.held(self._done)
-                self._held.__enter__()
-            except BaseException:
-                self._lock.release()
-                raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._held is not None:
-                self._held.__exit__(kind, error, trace)
-        finally:
-            self._lock.release()
 
 
 def as_members(parameters: Any, name: Any, kind: str) -> tuple[ParameterBuffer, list[Parameter]]:

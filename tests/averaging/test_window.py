@@ -107,8 +107,9 @@ def test_the_sum_moves_on_after_16384_updates(dtype):
             assert_array_equal(applied(params, average)["w"], [1.0, 2.0])
 
 
-def loaded(windows, counts, sums=(3.0, 5.0, 7.0)):
+def loaded(windows, counts):
     """An average of one number that is far into a run."""
+    sums = (3.0, 5.0, 7.0) if counts[0] else (0.0, 0.0, 7.0)
     params = nb.ParameterBuffer.from_arrays({"w": [2.0]}, dtype="float32")
     average = nb.ModelAverage(windows[0], params, *windows[1:])
     state = {f"w.{key}": np.float32([value]) for key, value in zip(SUMS, sums, strict=True)}
@@ -128,11 +129,11 @@ EDGES = {
     "share, fraction dropped": ((0.5, 2, 50), (10, 9, 22), (0, 11, 23), (0.0, 0.0, 10.0)),
     "float32 product": ((0.29, 2, 50), (28, 9, 99), (0, 29, 100), (0.0, 0.0, 10.0)),
     "float32 product, one short": ((0.29, 2, 50), (27, 9, 99), (28, 9, 100), (5.0, 5.0, 7.0)),
-    "float32 count": ((1.0, 2, 2**40), (2**24 - 1, 9, 2**24), (0, 2**24, 2**24 + 1), (0.0, 0.0, 10.0)),
+    "float32 count": ((1.0, 2, 2**40), (2**24 - 1, 1, 2**24), (0, 2**24, 2**24 + 1), (0.0, 0.0, 10.0)),
     "least wins": ((0.0, 30, 50), (28, 9, 99), (29, 9, 100), (5.0, 5.0, 7.0)),
     "rate without bounds": ((1e30, 2, 2**40), (28, 9, 99), (29, 9, 100), (5.0, 5.0, 7.0)),
     "beyond float32": ((1e300, 2, 29), (28, 9, 99), (0, 29, 100), (0.0, 0.0, 10.0)),
-    "no window": ((0.0, 0, 0), (0, 9, 99), (0, 1, 100), (0.0, 0.0, 10.0)),
+    "no window": ((0.0, 0, 0), (0, 9, 99), (0, 1, 100), (0.0, 0.0, 2.0)),
 }
 
 
