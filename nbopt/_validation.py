@@ -24,8 +24,11 @@ __all__ = [
     "as_name",
     "as_number",
     "as_shape",
+    "listed",
     "nearest",
 ]
+
+SHOWN = 50  # names in a message
 
 
 def as_number(
@@ -223,6 +226,8 @@ def as_float_array(
         return array
     with np.errstate(all="ignore"):
         cast = array.astype(dtype)
+    if np.isfinite(cast).all():
+        return cast
     lost = np.isinf(cast) & ~np.isinf(array)
     if lost.any():
         at = np.unravel_index(int(np.argmax(lost)), lost.shape)
@@ -262,7 +267,21 @@ def nearest(key: str, legal: Iterable[str]) -> str:
     close = close or [name for name in names if key in name.split("_")]
     close = close or difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? Legal" if close else "legal"
-    return f"{hint} keys: {', '.join(names)}"
+    return f"{hint} keys: {listed(names)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names with commas between them, the first of them where they are many.
+
+    Examples
+    --------
+    >>> from nbopt._validation import listed
+    >>> listed("abc"), len(listed(map(str, range(100_000))))
+    ('a, b, c', 206)
+    """
+    names = list(names)
+    rest = len(names) - SHOWN
+    return ", ".join(names) if rest <= 0 else f"{', '.join(names[:SHOWN])} and {rest:,} others"
 
 
 def _show(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -115,7 +115,14 @@ class ParamAttr:
         >>> nb.ParamAttr(need_clip=False).renamed("bias").name
         'bias'
         """
-        return replace(self, name=name)
+        record = object.__new__(type(self))
+        for key, value in vars(self).items():  # checked already
+            object.__setattr__(record, key, value)
+        object.__setattr__(record, "name", None if name is None else as_name(name))
+        return record
+
+    def __deepcopy__(self, memo: Any) -> ParamAttr:
+        return self  # it does not change
 
 
 @partial(check_calls, hints=HINTS)
@@ -194,6 +201,9 @@ class WeightNormParamAttr(ParamAttr):
         object.__setattr__(self, "dim", dim)
 
 
+PLAIN = ParamAttr()  # what stands for no wishes at all
+
+
 def differences(one: ParamAttr, other: ParamAttr) -> tuple[str, str]:
     """Return both records with nothing but the fields in which they differ."""
     missing = object()
@@ -209,7 +219,7 @@ def differences(one: ParamAttr, other: ParamAttr) -> tuple[str, str]:
 def as_attr(value: Any, label: str) -> ParamAttr | None:
     """Return what `attr=` stands for; None for False, which asks for no parameter at all."""
     if value is None or value is True:
-        return ParamAttr()
+        return PLAIN
     if value is False:
         return None
     if isinstance(value, ParamAttr):

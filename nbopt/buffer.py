@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,19 +11,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._calls import check_calls, show_as
-from nbopt._validation import as_array, as_flag, as_float_array, as_integer, as_name, as_shape, nearest
-from nbopt.attr import DIM_MEANINGS, ParamAttr, WeightNormParamAttr, as_attr, differences
+from nbopt._validation import (
+    as_array,
+    as_flag,
+    as_float_array,
+    as_integer,
+    as_name,
+    as_shape,
+    listed,
+    nearest,
+)
+from nbopt.attr import DIM_MEANINGS, PLAIN, ParamAttr, WeightNormParamAttr, as_attr, differences
 from nbopt.collection import ParameterCollection
 from nbopt.errors import ParameterError
-from nbopt.initializer import Constant, Initializer, XavierUniform, global_initializer
+from nbopt.initializer import Constant, Initializer, XavierUniform, generator_of, global_initializer
 from nbopt.layout import magnitude_shape
 from nbopt.memory import Array, find_memory
-from nbopt.naming import check_free
+from nbopt.naming import check_free, matches
 from nbopt.norms import initial_magnitude
 from nbopt.parameter import Parameter
 from nbopt.storage import Storage, as_dtype
 
 __all__ = ["ParameterBuffer"]
+
+_ZEROS, _XAVIER = Constant(0.0), XavierUniform()
 
 # Two threads may ask for the first view at once.
 _sealing = threading.RLock()
@@ -98,10 +107,30 @@ class ParameterBuffer(ParameterCollection):
     # --- mapping
 
     def __getitem__(self, name: str) -> Parameter:
-        parameter = self._parameters.get(name) or self._derived.get(name)
+        parameter: Parameter | None = self.get(name)
         if parameter is None:
             raise KeyError(f"no parameter {name!r}; {nearest(str(name), self._parameters)}")
         return parameter
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters or name in self._derived  # a KeyError looks for names alike
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return the parameter of a name, or a default where there is none.
+
+        Parameters
+        ----------
+        name : str
+        default : object
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> params = nb.ParameterBuffer.from_arrays({"w": [1.0]})
+        >>> params.get("w"), params.get("b")
+        (Parameter('w', shape=(1,), float64), None)
+        """
+        return self._parameters.get(name) or self._derived.get(name) or default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)
@@ -175,10 +204,10 @@ class ParameterBuffer(ParameterCollection):
             )
         full = record.name or name or self._automatic_name(isinstance(record, WeightNormParamAttr))
         sizes = as_shape(shape, full)
-        bare = record.renamed(None)
         known = self._parameters.get(full)
         if known is not None:
-            return self._shared(known, sizes, None if bare == ParamAttr() else bare)
+            bare = record.renamed(None)
+            return self._shared(known, sizes, None if bare == PLAIN else bare)
         initializer = record.initializer or global_initializer(is_bias) or default_initializer
         if initializer is None:
             if is_bias and isinstance(record, WeightNormParamAttr) and 0 not in sizes:
@@ -186,7 +215,7 @@ class ParameterBuffer(ParameterCollection):
                     f"parameter {full!r}: a bias starts at zero, which has no direction for weight norm; "
                     "give an initializer, or a plain ParamAttr"
                 )
-            initializer = Constant(0.0) if is_bias else XavierUniform()
+            initializer = _ZEROS if is_bias else _XAVIER
         return self._add(full, sizes, record.renamed(full), initializer)
 
     def _automatic_name(self, normed: bool) -> str:
@@ -251,10 +280,8 @@ class ParameterBuffer(ParameterCollection):
         return parameter
 
     def _drawn(self, name: str, shape: tuple[int, ...], initializer: Initializer) -> NDArray[np.float64]:
-        digest = hashlib.sha256(name.encode()).digest()
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *digest])))
         try:
-            return initializer.draw(shape, generator)
+            return initializer.draw(shape, generator_of(self.seed, name))
         except ParameterError as error:
             raise ParameterError(f"parameter {name!r}: {error}") from error
 
@@ -314,20 +341,17 @@ class ParameterBuffer(ParameterCollection):
         if dtype is None:
             single = all(np.can_cast(a.dtype, np.float32) for a in values.values())
             dtype = np.float32 if single and values else np.float64
-        records = {}
+        records: dict[str, ParamAttr | None] = dict.fromkeys(values, PLAIN)
         for pattern, attr in (attrs or {}).items():
-            label = f"attribute of pattern {as_name(pattern, 'attribute pattern')!r}"
-            records[pattern] = as_attr(attr, label)
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in values):
-                raise ParameterError(f"attribute pattern {pattern!r} matches no array: {', '.join(values)}")
+            record = as_attr(attr, f"attribute of pattern {as_name(pattern, 'attribute pattern')!r}")
+            matching = matches(values, pattern)
+            if not matching:
+                raise ParameterError(f"attribute pattern {pattern!r} matches no array: {listed(values)}")
+            records.update(dict.fromkeys(matching, record))
         buffer = cls(dtype=dtype, device=device, seed=0)
-        for name, array in values.items():
-            record: ParamAttr | None = ParamAttr()
-            for pattern, candidate in records.items():
-                if fnmatch.fnmatchcase(name, pattern):
-                    record = candidate
+        for name, record in records.items():
             if record is not None:
-                buffer._add(name, array.shape, record.renamed(name), array)
+                buffer._add(name, values[name].shape, record.renamed(name), values[name])
         return buffer
 
     # --- storage
@@ -376,14 +400,14 @@ class ParameterBuffer(ParameterCollection):
         state: dict[str, Any] = {
             "config": (self.dtype.name, self.device, self.seed, self._automatic),
             "parameters": parts,
-            "rows": {part.name: np.array(part._row[:]) for part in moved},
+            "rows": [np.array(part._row[:]) for part in moved],
             "sealed": self.is_sealed,
         }
         if self._storage is not None:
             state["data"] = self._memory.read(self._storage.data)
             state["grad"] = self._memory.read(self._storage.grad)
         else:
-            state["initial"] = {part.name: part._initial for part in moved}
+            state["initial"] = [part._initial for part in moved]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -393,15 +417,23 @@ class ParameterBuffer(ParameterCollection):
         for name, shape, attr in state["parameters"]:
             # Any direction will do: the values follow.
             self._add(name, shape, attr, np.ones(shape, self.dtype))
-        for name, row in state["rows"].items():
-            self[name]._row = row.copy()
+        moved = [part for p in self.values() for part in p._moved]
+        for part, row in zip(moved, state["rows"], strict=True):
+            part._row = row.copy()
         if state["sealed"]:
             storage = self._seal()
             self._memory.write(storage.data, state["data"])
             self._memory.write(storage.grad, state["grad"])
         else:
-            for name, values in state["initial"].items():
-                self[name]._initial = values.copy()
+            for part, values in zip(moved, state["initial"], strict=True):
+                part._initial = values.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ParameterBuffer:
+        reduced: Any = self.__reduce_ex__(4)
+        make, args, state = reduced[:3]
+        twin: ParameterBuffer = memo.setdefault(id(self), make(*args))
+        twin.__setstate__(state)  # which copies all that may change
+        return twin
 
 
 show_as("ParameterBuffer", ParameterCollection)
@@ -415,27 +447,3 @@ def _check_order(shape: Any, name: Any) -> None:
             f"name must be a string, got {type(name).__name__} {name!r}; the shape comes first, as one "
             f"argument: create_parameter({form})"
         )
-
-
-def as_parameters(params: Any) -> list[Parameter]:
-    """Return the parameters that a buffer, a parameter or an iterable of parameters names, each once."""
-    if isinstance(params, ParameterBuffer):
-        return list(params.values())
-    if isinstance(params, Parameter):
-        return [params]
-    if isinstance(params, (str, bytes, Mapping, set, frozenset)) or not isinstance(params, Iterable):
-        raise TypeError(
-            f"parameters must be a ParameterBuffer or a list of Parameter, got {type(params).__name__}"
-        )
-    found = list(params)
-    if not found and isinstance(params, Iterator):
-        raise ParameterError(
-            f"parameters: this {type(params).__name__} gives none; hand in a list to use it twice"
-        )
-    for item in found:
-        if not isinstance(item, Parameter):
-            raise TypeError(
-                f"parameters must be Parameter objects, got {type(item).__name__}; write params[name] or "
-                "params.select(pattern)"
-            )
-    return list(dict.fromkeys(found))

@@ -395,7 +395,7 @@ def _check_writable(members: Iterable[Parameter]) -> None:
 
 
 def _parameters(params: Any) -> list[Parameter]:
-    from nbopt.buffer import as_parameters
+    from nbopt.chosen import as_parameters
 
     found = as_parameters(params)
     for buffer in dict.fromkeys(parameter._buffer for parameter in found):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt import vectors
-from nbopt._validation import as_flag, as_name, nearest
+from nbopt._validation import as_flag, as_name, listed, nearest
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
 from nbopt.memory import Array, Memory, as_values
@@ -190,7 +190,7 @@ class ParameterCollection(Strict, Mapping[str, Parameter]):
     def _matching(self, pattern: str) -> list[Parameter]:
         found = self.select(pattern)
         if not found:
-            raise ParameterError(f"pattern {pattern!r} matches no parameter; there are: {', '.join(self)}")
+            raise ParameterError(f"pattern {pattern!r} matches no parameter; there are: {listed(self)}")
         return found
 
     def freeze(self, pattern: str) -> None:

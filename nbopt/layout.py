@@ -32,6 +32,7 @@ __all__ = [
 ALIGNMENT = 128  # bytes: whole cache lines, and vector loads on a GPU
 # What an element costs, of a plain and of a normed parameter, and a chunk beside its elements.
 _PLAIN, _NORMED, _VISIT = 2, 3, 128
+_Numbers = int | NDArray[np.int64]
 _TILES = 8  # that a parameter is cut into, where it is wide enough
 
 
@@ -239,31 +240,37 @@ class Layout:
 
     def _cut(self) -> NDArray[np.int64]:
         """Cut the segments into chunks, the late ones first, and add the last row."""
+        normed = np.flatnonzero(self.segments[:, t.SEGMENT_KIND] == t.KIND_DIRECTION)
         pieces = [
-            self._cut_segment(index)
-            for index, segment in enumerate(self.segments)
-            if segment[t.SEGMENT_KIND] != t.KIND_MAGNITUDE and segment[t.SEGMENT_SIZE]
+            self._cut_normed(index) for index in normed.tolist() if self.segments[index, t.SEGMENT_SIZE]
         ]
-        late = [piece for piece in pieces if piece[0, t.CHUNK_SPAN] in (t.SPAN_PIECE, t.SPAN_TILE)]
-        others = [piece for piece in pieces if piece[0, t.CHUNK_SPAN] in (t.SPAN_PLAIN, t.SPAN_ROWS)]
-        chunks = np.concatenate([*late, *others, np.zeros((1, t.CHUNK_COLUMNS), np.int64)])
+        late = [piece for piece in pieces if piece[0, t.CHUNK_SPAN] != t.SPAN_ROWS]
+        rows = [piece for piece in pieces if piece[0, t.CHUNK_SPAN] == t.SPAN_ROWS]
+        last = np.zeros((1, t.CHUNK_COLUMNS), np.int64)
+        chunks = np.concatenate([*late, self._cut_plain(), *rows, last])
         chunks[-1, t.CHUNK_FIRST] = sum(map(len, late))
         costs = chunks[:, t.CHUNK_COST]
         costs[1:] = np.cumsum(costs[:-1])
         costs[0] = 0
         return chunks
 
-    def _cut_segment(self, index: int) -> NDArray[np.int64]:
-        """Chunks of one segment; the cost is their own."""
+    def _cut_plain(self) -> NDArray[np.int64]:
+        """Chunks of all plain segments; the cost is their own."""
+        table = self.segments[self.segments[:, t.SEGMENT_KIND] == t.KIND_PLAIN]
+        index = np.repeat(np.arange(len(table)), table[:, t.SEGMENT_PARTIALS])
+        first = np.arange(len(index))  # plain segments stand first, so this counts their partial sums, too
+        at = (first - table[index, t.SEGMENT_PARTIAL]) * t.BLOCK
+        start = table[index, t.SEGMENT_START] + at
+        size = np.minimum(t.BLOCK, table[index, t.SEGMENT_SIZE] - at)
+        return _chunks(t.SPAN_PLAIN, index, start, size, first, size)
+
+    def _cut_normed(self, index: int) -> NDArray[np.int64]:
+        """Chunks of one v; the cost is their own."""
         segment = self.segments[index]
-        plain = segment[t.SEGMENT_KIND] == t.KIND_PLAIN
         outer, slices, inner = segment[[t.SEGMENT_OUTER, t.SEGMENT_SLICES, t.SEGMENT_INNER]]
-        span = t.SPAN_PLAIN if plain else sums_of(outer, slices, inner, self._cuts.whole).span
-        if span == t.SPAN_PLAIN:
-            at = np.arange(0, segment[t.SEGMENT_SIZE], t.BLOCK)
-            size = elements = np.minimum(t.BLOCK, segment[t.SEGMENT_SIZE] - at)
-            start, first = segment[t.SEGMENT_START] + at, segment[t.SEGMENT_PARTIAL] + at // t.BLOCK
-        elif span == t.SPAN_ROWS:
+        span = sums_of(outer, slices, inner, self._cuts.whole).span
+        start: _Numbers
+        if span == t.SPAN_ROWS:
             together = max(1, t.BLOCK // inner)
             at = np.arange(0, slices, together)
             size = np.minimum(together, slices - at)
@@ -282,17 +289,21 @@ class Layout:
             start = column * width
             size = np.minimum(width, columns - start)
             elements = size * np.minimum(t.ROW_BLOCK, outer - first * t.ROW_BLOCK)
-        chunks = np.empty((len(size), t.CHUNK_COLUMNS), np.int64)
-        chunks[:, t.CHUNK_SPAN], chunks[:, t.CHUNK_SEGMENT] = span, index
-        chunks[:, t.CHUNK_START], chunks[:, t.CHUNK_SIZE] = start, size
-        chunks[:, t.CHUNK_FIRST] = first
-        chunks[:, t.CHUNK_COST] = elements * (_PLAIN if plain else _NORMED) + _VISIT
-        return chunks
+        return _chunks(span, index, start, size, first, elements)
 
     def _tile_width(self, parts: int, columns: int) -> int:
         """Width of the tiles: whole rows where they fit, narrower where there would be few tiles."""
         share = parts * columns // _TILES // t.LANES * t.LANES
         return min(columns, self._cuts.tile_width, max(self._cuts.tile_least, share))
+
+
+def _chunks(
+    span: int, segment: _Numbers, start: _Numbers, size: _Numbers, first: _Numbers, elements: _Numbers
+) -> NDArray[np.int64]:
+    """Return rows of the chunk table; the cost is their own."""
+    cost = elements * (_PLAIN if span == t.SPAN_PLAIN else _NORMED) + _VISIT
+    columns = np.broadcast_arrays(span, segment, start, size, first, cost)  # in the order of the table
+    return np.stack(columns, axis=1)
 
 
 def _grid(*shape: int) -> list[NDArray[np.int64]]:

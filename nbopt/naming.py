@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbopt.errors import ParameterError
 
 if TYPE_CHECKING:
     from nbopt.parameter import Parameter
 
-__all__ = ["check_free"]
+__all__ = ["check_free", "matches"]
 
 # Suffixes of the entries of a state dictionary: no parameter may be called `<other>.<one of these>`.
 STATE_SUFFIXES = (
@@ -18,6 +19,14 @@ STATE_SUFFIXES = (
     *("sum_1", "sum_2", "sum_3", "num_accumulates", "old_num_accumulates", "num_updates"),
     *("ema", "ema_weight"),
 )
+_ENDINGS = tuple(f".{suffix}" for suffix in STATE_SUFFIXES)
+
+
+def matches(names: Mapping[str, Any], pattern: str) -> list[str]:
+    """Return the names that match an `fnmatch` pattern, in their order; a plain name is looked up."""
+    if not any(sign in pattern for sign in "*?["):
+        return [pattern] if pattern in names else []
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
 def check_free(
@@ -50,14 +59,13 @@ def check_free(
             f"parameter {name!r} needs the name {wanted!r}, which {whose}; choose another name"
         )
     moved = parts or [name]
-    for suffix in STATE_SUFFIXES:
-        stem = name.removesuffix(f".{suffix}")
-        entries = [f"{part}.{suffix}" for part in moved if f"{part}.{suffix}" in parameters]
-        owner = parameters.get(stem) or derived.get(stem)
-        if stem != name and owner is not None and owner.weight_v is None:
-            entries.append(name)
-        if entries:
-            raise ParameterError(
-                f"parameter {name!r}: {entries[0]!r} would be both a parameter and an entry of a "
-                "state dictionary; choose another name"
-            )
+    entries = [part + ending for part in moved for ending in _ENDINGS if part + ending in parameters]
+    stem, _, suffix = name.rpartition(".")
+    owner = (parameters.get(stem) or derived.get(stem)) if suffix in STATE_SUFFIXES else None
+    if owner is not None and owner.weight_v is None:
+        entries.append(name)
+    if entries:
+        raise ParameterError(
+            f"parameter {name!r}: {entries[0]!r} would be both a parameter and an entry of a "
+            "state dictionary; choose another name"
+        )

@@ -17,7 +17,8 @@ from nbopt._validation import as_flag, as_name
 from nbopt.averaging import state
 from nbopt.averaging.backup import Applied, Backup
 from nbopt.averaging.turn import Turn
-from nbopt.buffer import ParameterBuffer, as_parameters
+from nbopt.buffer import ParameterBuffer
+from nbopt.chosen import as_parameters
 from nbopt.errors import ParameterError
 from nbopt.kernels import averages
 from nbopt.kernels import tables as t

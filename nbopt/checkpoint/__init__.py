@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from nbopt._calls import check_calls
+from nbopt._validation import listed
 from nbopt.averaging.base import Average
 from nbopt.buffer import ParameterBuffer
 from nbopt.checkpoint.files import Path
@@ -206,7 +207,7 @@ def export(path: Path, params: ParameterBuffer, names: str = "*", average: Any =
         raise TypeError(f"nbopt.export takes a ParameterBuffer, got {type(given).__name__}{first}")
     chosen = params.select(names)
     if not chosen:
-        raise ParameterError(f"pattern {names!r} matches no parameter; there are: {', '.join(params)}")
+        raise ParameterError(f"pattern {names!r} matches no parameter; there are: {listed(params)}")
     if average is not None and not callable(getattr(average, "apply", None)):
         raise TypeError(f"average must have apply(), got {type(average).__name__}")
     if isinstance(average, Average) and average._buffer is not params:

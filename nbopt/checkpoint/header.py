@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -53,7 +54,7 @@ class Tensor:
     shape: tuple[int, ...]
     start: int
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes that it takes."""
         return math.prod(self.shape) * self.dtype.itemsize

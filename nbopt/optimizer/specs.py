@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nbopt.buffer import ParameterBuffer, as_parameters
+from nbopt.buffer import ParameterBuffer
+from nbopt.chosen import as_parameters
 from nbopt.errors import ParameterError
 from nbopt.parameter import Parameter
 
