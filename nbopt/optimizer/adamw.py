@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from nbopt._calls import check_calls
@@ -94,7 +94,8 @@ class AdamW(Optimizer):
                 raise TypeError(f"AdamW {key} must be a function of a parameter, got {value!r}")
         self._lr_ratio, self._applies = lr_ratio, apply_decay_param_fun
         self._answers: dict[str, tuple[float, bool]] = {}
-        self._rows: list[tuple[int, float, bool]] = []  # of the group table: group, ratio, decays
+        # Rows of the group table by group, ratio, and whether there is decay.
+        self._rows: dict[tuple[int, float, bool], int] = {}
         super().__init__(
             rules.adamw_amsgrad if amsgrad else rules.adamw,
             learning_rate,
@@ -136,10 +137,7 @@ class AdamW(Optimizer):
         segment_of = self._buffer._seal().segment_of
         answers = {segment_of[q.name]: self._answers[p.name] for p in values["params"] for q in p._moved}
         for segment, answer in answers.items():
-            row = number, *answer
-            if row not in self._rows:
-                self._rows.append(row)
-            self._tables.group_of[segment] = self._rows.index(row)
+            self._tables.group_of[segment] = self._rows.setdefault((number, *answer), len(self._rows))
 
     def _write_groups(self) -> None:
         rows = []
@@ -149,6 +147,9 @@ class AdamW(Optimizer):
             rows.append({**group, "learning_rate": group["learning_rate"] * ratio, "weight_decay": decay})
         self._tables.write(rows)
 
+    def _write_group(self, index: int, keys: Collection[str]) -> None:
+        self._write_groups()  # a group may have several rows
+
     def __getstate__(self) -> dict[str, Any]:
         asked = {"lr_ratio": self._lr_ratio, "applies": self._applies}
         kept = {key: None if function is None else _forgotten for key, function in asked.items()}
@@ -157,7 +158,7 @@ class AdamW(Optimizer):
     def __setstate__(self, saved: dict[str, Any]) -> None:
         self._lr_ratio, self._applies = saved["lr_ratio"], saved["applies"]
         self._answers = dict(saved["answers"])
-        self._rows = []
+        self._rows = {}
         super().__setstate__(saved)
 
 

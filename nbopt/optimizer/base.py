@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -153,10 +154,16 @@ class Optimizer(Stepping):
         segments = [segment_of[part.name] for p in values["params"] for part in p._moved]
         self._tables.group_of[segments] = len(self._groups)
         values = {**values, "params": tuple(values["params"])}
-        self._groups.append(ParamGroup(values, self._group_checks, where, self._write_groups))
+        written = functools.partial(self._write_group, len(self._groups))
+        self._groups.append(ParamGroup(values, self._group_checks, where, written))
 
     def _write_groups(self) -> None:
         self._tables.write(self._groups)
+
+    def _write_group(self, index: int, keys: Collection[str]) -> None:
+        """Let the steps that follow see an edit: one row, where no more has changed."""
+        if "grad_clip" in keys or not self._tables.write_row(index, self._groups[index]):
+            self._write_groups()
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters of the same buffer that no group holds yet; nothing moves.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -75,13 +75,14 @@ def check_value(checks: Mapping[str, Check], key: str, value: Any, where: str) -
 
 def storable(check: Check, dtype: np.dtype[Any]) -> Check:
     """Return a check that refuses also what is out of range once it is rounded to the storage dtype."""
+    kind = str(dtype)  # slow, and for every edit
 
     def check_both(value: Any, name: str) -> Any:
         result = check(value, name)
         number = result.coeff if isinstance(result, Regularizer) else result
         if isinstance(number, float):
             with np.errstate(over="ignore"):
-                check(float(dtype.type(number)), f"{name}, {number!r} rounded to {dtype},")
+                check(float(dtype.type(number)), f"{name}, {number!r} rounded to {kind},")
         return result
 
     return check_both
@@ -122,7 +123,7 @@ class ParamGroup(dict[str, Any]):
         values: Mapping[str, Any],
         checks: Mapping[str, Check],
         where: str,
-        written: Callable[[], None],
+        written: Callable[[Collection[str]], None],
     ):
         super().__init__(values)
         self._checks = checks
@@ -141,7 +142,7 @@ class ParamGroup(dict[str, Any]):
         before = dict(self)
         super().update(checked)
         try:
-            self._written()
+            self._written(checked)
         except Exception:
             super().update(before)
             raise

@@ -41,7 +41,7 @@ def minimize(
     """Take the step; see `Optimizer.minimize`."""
     own = opt._held()
     chosen = own if parameters is None else _named(opt, parameters, "parameters")
-    left_out = [] if no_grad_set is None else _named(opt, no_grad_set, "no_grad_set")
+    left_out = set() if no_grad_set is None else set(_named(opt, no_grad_set, "no_grad_set"))
     if loss is not None:
         value = loss() if callable(loss) else loss
         if value is not None:

@@ -125,12 +125,29 @@ class Tables:
         """Bring the group and clip tables to what the groups say; refuse before anything is written."""
         rows, clips = clip_rows([group["grad_clip"] for group in groups])
         for index, group in enumerate(groups):
-            decay = None if "weight_decay" in self.rule.hyper else group["weight_decay"]
-            own = (group[name] for name in self.rule.hyper)
-            # In the order of the columns.
-            head = group["learning_rate"], *decay_columns(decay), group["rescale_grad"], rows[index]
-            self.group_rows[index] = *head, *own
+            self.group_rows[index] = self._row(group, rows[index])
         self.publish(clips)
+
+    def _row(self, group: Mapping[str, Any], clip: float) -> tuple[float, ...]:
+        """Return a row of the group table; `clip` is that of the clip table."""
+        decay = None if "weight_decay" in self.rule.hyper else group["weight_decay"]
+        own = (group[name] for name in self.rule.hyper)
+        # In the order of the columns.
+        return group["learning_rate"], *decay_columns(decay), group["rescale_grad"], clip, *own
+
+    def write_row(self, index: int, group: Mapping[str, Any]) -> bool:
+        """Write one group, whose clip is as it was; False where it cannot be: a step may be reading."""
+        counters = self.counters
+        if self._may_step() or counters[t.REQUESTED] != counters[t.ADOPTED]:
+            return False
+        row = self._row(group, self.group_rows[index, t.GROUP_CLIP])
+        self.group_rows[index] = row
+        self.groups[index] = row
+        return True
+
+    def _may_step(self) -> bool:
+        """Whether compiled code may be reading the rows in use."""
+        return self.memory.is_host and bool(self.is_lent or self.counters[t.BUSY])
 
     def publish(self, clips: Sequence[GradientClip | None]) -> None:
         """Let the steps that follow see groups and clips, all of an edit or nothing of it."""
@@ -140,7 +157,7 @@ class Tables:
         firsts = np.cumsum(counts) - counts
         limits = [clip._columns if clip else (t.CLIP_NONE, np.inf, -np.inf, np.inf) for clip in clips]
         requested, stage = int(self.counters[t.REQUESTED]) + 1, 0
-        if self.memory.is_host and (self.is_lent or self.counters[t.BUSY]):
+        if self._may_step():
             stage = 1 + requested % 2
         members, table, limited = self._staged
         row = stage * count
