@@ -23,6 +23,8 @@ __all__ = [
     "as_integer",
     "as_name",
     "as_number",
+    "as_real",
+    "as_returned_loss",
     "as_shape",
     "listed",
     "nearest",
@@ -77,6 +79,48 @@ def as_number(
     if math.isnan(number) or not inside or (math.isinf(number) and not allow_inf):
         raise error(f"{name} must be {_range(low, high, open_low, open_high, allow_inf)}, got {number!r}")
     return number
+
+
+def as_real(value: Any, demand: str) -> float:
+    """Return a loss or another measure as a float: NaN and infinities are numbers too.
+
+    Parameters
+    ----------
+    value : number, or array or tensor of size 1
+    demand : str
+        The message of the error, up to what was got.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbopt._validation import as_real
+    >>> as_real(np.ones((1, 1)), "loss must be a number")
+    1.0
+    """
+    try:
+        array = np.asarray(value.item() if callable(getattr(value, "item", None)) else value)
+    except (RuntimeError, TypeError, ValueError):  # several elements
+        array = np.zeros(0)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise TypeError(f"{demand}, got {_show(value)}")
+    return float(array.reshape(()))
+
+
+def as_returned_loss(value: Any) -> float:
+    """Return what a function that writes gradients gave back.
+
+    Examples
+    --------
+    >>> from nbopt._validation import as_returned_loss
+    >>> as_returned_loss(2)
+    2.0
+    """
+    if isinstance(value, tuple):
+        raise TypeError(
+            f"fun must return the loss alone, got a tuple of {len(value)}; gradients are written into the "
+            "parameters, as in params['w'].grad = dw"
+        )
+    return as_real(value, "fun must return the loss, a number")
 
 
 def _range(low: float, high: float, open_low: bool, open_high: bool, allow_inf: bool) -> str:

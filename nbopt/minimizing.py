@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
-from nbopt._validation import as_flag, as_integer, as_number
+from nbopt._calls import check_calls
+from nbopt._validation import as_flag, as_integer, as_number, as_returned_loss
 from nbopt.buffer import ParameterBuffer
 from nbopt.callbacks import ProgressBar
 from nbopt.errors import NonFiniteGradientError, ParameterError
@@ -34,6 +35,7 @@ ENDS = {
 CONVERGED = "No element of the gradient is larger than tol."
 
 
+@check_calls
 def minimize(
     fun: Callable[..., Any],
     params: ParameterBuffer,
@@ -193,11 +195,11 @@ class _Run:
                 "all gradients are zero after the first fun(params): it must write them, as in "
                 "params['w'].grad = dw, and return the loss",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _evaluate(self) -> None:
-        self._loss = _as_loss(self._fun(self._params, *self._args))
+        self._loss = as_returned_loss(self._fun(self._params, *self._args))
         self._history.append(self._loss)
 
     def _keep_best(self) -> None:
@@ -303,18 +305,3 @@ def _takes_result(call: Callable[..., Any]) -> bool:
     except ValueError:  # a builtin that does not tell
         return False
     return names == {"intermediate_result"}
-
-
-def _as_loss(value: Any) -> float:
-    if isinstance(value, tuple):
-        raise TypeError(
-            f"fun must return the loss alone, got a tuple of {len(value)}; gradients are written into the "
-            "parameters, as in params['w'].grad = dw"
-        )
-    try:
-        array = np.asarray(value.item() if callable(getattr(value, "item", None)) else value)
-    except (RuntimeError, TypeError, ValueError):  # several elements
-        array = np.zeros(0)
-    if array.size != 1 or array.dtype.kind not in "iuf":
-        raise TypeError(f"fun must return the loss, a number, got {value!r}")
-    return float(array.reshape(()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nbopt._validation import as_real
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
 from nbopt.parameter import Parameter
@@ -45,7 +45,7 @@ def minimize(
     if loss is not None:
         value = loss() if callable(loss) else loss
         if value is not None:
-            opt._last_loss = _as_loss(value)
+            opt._last_loss = as_real(value, "loss must be a number, or a callable that returns one")
     moving = {part for p in chosen if p not in left_out for part in p._moved}
     still = [part for p in own for part in p._moved if part not in moving]
     before = [part._row[t.ATTRIBUTE_TRAINABLE] for part in still]
@@ -81,11 +81,3 @@ def _named(opt: Stepping, items: Iterable[Parameter | str], what: str) -> list[P
             raise ParameterError(f"{what}: {name!r} is none of this optimizer's parameters")
         found.append(own[name])
     return found
-
-
-def _as_loss(value: Any) -> float:
-    """Return a loss as a float; NaN and infinities are losses too."""
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "iuf":
-        raise TypeError(f"loss must be a number, or a callable that returns one, got {value!r}")
-    return float(array.reshape(()))

@@ -89,12 +89,12 @@ STEPS = {
     "minimize-text": (
         lambda m: m.opt.minimize("a"),
         TypeError,
-        "loss must be a number, or a callable that returns one, got 'a'",
+        "loss must be a number, or a callable that returns one, got str 'a'",
     ),
     "minimize-vector": (
         lambda m: m.opt.minimize(lambda: np.ones(2)),
         TypeError,
-        "loss must be a number, or a callable that returns one, got array([1., 1.])",
+        "loss must be a number, or a callable that returns one, got ndarray array([1., 1.])",
     ),
     "minimize-parameters": (
         lambda m: m.opt.minimize(parameters=3),

@@ -7,12 +7,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from nbopt._validation import as_integer, as_number, nearest
 from nbopt.errors import HyperparameterError
 
-__all__ = ["as_choice", "as_epoch", "as_function", "as_increasing", "as_list", "as_metric", "as_rate"]
+__all__ = ["as_choice", "as_epoch", "as_function", "as_increasing", "as_list", "as_rate"]
 
 
 def as_rate(value: Any, name: str) -> float:
@@ -64,11 +62,3 @@ def as_increasing(values: Any, name: str) -> tuple[int, ...]:
     if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise HyperparameterError(f"{name} must increase from each to the next, got {list(numbers)}")
     return numbers
-
-
-def as_metric(value: Any, name: str) -> float:
-    """A number; NaN and infinities are metrics too."""
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    return float(array.reshape(()))

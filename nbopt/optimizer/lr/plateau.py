@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbopt._validation import as_number
+from nbopt._validation import as_number, as_real
 from nbopt.optimizer.lr.base import LRScheduler
-from nbopt.optimizer.lr.checks import as_choice, as_epoch, as_metric, as_rate
+from nbopt.optimizer.lr.checks import as_choice, as_epoch, as_rate
 
 __all__ = ["ReduceOnPlateau"]
 
@@ -108,7 +108,7 @@ class ReduceOnPlateau(LRScheduler):
         >>> schedule.last_epoch, schedule.last_lr
         (2, 0.05)
         """
-        metric = as_metric(metrics, self._named("metrics"))
+        metric = as_real(metrics, f"{self._named('metrics')} must be a number")
         self.last_epoch = as_epoch(self.last_epoch + 1 if epoch is None else epoch, self._named("epoch"))
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
