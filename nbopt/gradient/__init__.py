@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_integer, as_number
 from nbopt.buffer import ParameterBuffer
 from nbopt.errors import ParameterError
@@ -26,11 +27,12 @@ RTOL = {"float32": 1e-2, "float64": 1e-4}
 Vector = NDArray[np.float64]
 
 
+@check_calls
 def check_gradient(
     fun: Callable[..., Any],
     params: ParameterBuffer,
     *,
-    args: Sequence[Any] = (),
+    args: Any = (),
     names: str = "*",
     directions: int = 2,
     coordinates: int = 4,
@@ -46,8 +48,8 @@ def check_gradient(
         must give the same loss for the same values: fix its random numbers and its batch.
     params : ParameterBuffer
         Checked at its present values. What it holds, gradients included, is afterwards what it was.
-    args : sequence
-        Further arguments of `fun`.
+    args : tuple
+        Further arguments of `fun`; what is no tuple is the only one.
     names : str
         Parameters to check, an `fnmatch` pattern. What is frozen is left out.
     directions : int
@@ -108,11 +110,12 @@ def check_gradient(
     chosen = [p for p in params.select(names) if p.trainable and p.size]
     if not chosen:
         raise ParameterError(f"names={names!r} chooses no parameter that trains")
-    losses = Losses(fun, params, tuple(args))
+    seed = as_integer(seed, "seed", low=0)
+    losses = Losses(fun, params, args if isinstance(args, tuple) else (args,))
     rows: list[GradientRow] = []
     with losses:
         for p in chosen:
-            rng = np.random.default_rng([as_integer(seed, "seed", low=0), len(rows)])
+            rng = np.random.default_rng([seed, len(rows)])
             rows.append(_Check(losses, p.name, p.shape, allowed, rng).row(directions, coordinates))
     return GradientReport(tuple(rows), losses.loss, losses.calls, losses.noise)
 
@@ -136,32 +139,32 @@ class _Check:
         bad = np.flatnonzero(~np.isfinite(self._grad))
         if bad.size:
             value, at = float(self._grad[bad[0]]), self._index(int(bad[0]))
-            return self._told(math.nan, at, value, math.nan, "wrong", f"{bad.size} of the elements written")
+            return self._row(math.nan, at, value, math.nan, "wrong", f"{bad.size} of the elements written")
         n = self._values.size
         slopes = [self._element(i) for i in self._chosen(coordinates)]
         if n > coordinates:
             slopes += [self._direction(0, n) for _ in range(directions)]
-        wrong = self._of("wrong", slopes)
+        wrong = self._wrong(slopes)
         if wrong and all(s.index is None for s in wrong):
             slopes.append(self._element(self._search()))
-            wrong = self._of("wrong", slopes)
-        unclear = self._of("unclear", slopes)
+            wrong = self._wrong(slopes)
+        clear = [s for s in slopes if s.verdict(self._rtol) != "unclear"]
         if wrong:
-            verdict, told = "wrong", hint(wrong, slopes, self._grad)
-        elif 2 * len(unclear) > len(slopes):
+            verdict, told = "wrong", hint(wrong, clear, self._grad)
+        elif 2 * len(clear) < len(slopes):
             verdict, told = "unclear", "the losses are too rough or too coarse to tell; try float64"
         else:
             verdict, told = "ok", ""
         candidates = wrong or slopes
         worst = max([s for s in candidates if s.index is not None] or candidates, key=lambda s: s.badness)
         place = None if worst.index is None else self._index(worst.index)
-        return self._told(worst.ratio, place, worst.written, worst.numeric, verdict, told)
+        return self._row(worst.ratio, place, worst.written, worst.numeric, verdict, told)
 
-    def _of(self, verdict: str, slopes: list[Slope]) -> list[Slope]:
-        return [s for s in slopes if s.verdict(self._rtol) == verdict]
+    def _wrong(self, slopes: list[Slope]) -> list[Slope]:
+        return [s for s in slopes if s.verdict(self._rtol) == "wrong"]
 
-    def _told(self, *facts: Any) -> GradientRow:
-        return GradientRow(self._name, self._shape, *facts)
+    def _row(self, *found: Any) -> GradientRow:
+        return GradientRow(self._name, self._shape, *found)
 
     def _index(self, i: int) -> tuple[int, ...]:
         return tuple(int(k) for k in np.unravel_index(i, self._shape))
@@ -176,15 +179,16 @@ class _Check:
         return [largest, *(i for i in drawn if i != largest)][:count]
 
     def _element(self, i: int) -> Slope:
-        """Measure along one element, by steps of the size of all, or if that tells nothing, of its own."""
+        """Measure along one element, by steps of its own size, or where those tell little, of that of all."""
         unit = np.zeros(self._values.size)
-        slope = None
-        for size in (self._scale, abs(float(self._values[i]))):
-            if size and (slope is None or slope.verdict(self._rtol) == "unclear"):
+        slopes = []
+        for size in (abs(float(self._values[i])), self._scale):
+            if size:
                 unit[i] = size
-                slope = self._slope(unit, i)
-        assert slope is not None
-        return slope
+                slopes.append(self._slope(unit, i))
+                if slopes[-1].uncertainty <= self._rtol:
+                    break
+        return min(slopes, key=lambda slope: slope.uncertainty)
 
     def _direction(self, start: int, stop: int) -> Slope:
         """Measure along the elements from `start` to `stop` at once."""
@@ -203,17 +207,19 @@ class _Check:
 
     def _slope(self, unit: Vector, index: int | None) -> Slope:
         """Measure the slope along `unit`, in units of its length."""
-        length = float(np.linalg.norm(unit))
+        length = rms(unit) * math.sqrt(unit.size)
         values, dtype = self._values.astype(np.float64), self._values.dtype
-        estimates = []
+        estimates, rounding = [], []
         for level in range(LEVELS[dtype.name]):
             step = LARGEST / 4.0**level
             ahead, behind = ((values + sign * step * unit).astype(dtype) for sign in (1.0, -1.0))
             moved = ahead.astype(np.float64) - behind
-            gained = self._losses.at(self._name, ahead) - self._losses.at(self._name, behind)
-            difference = (gained - float(self._grad @ moved)) / (2.0 * step * length)
+            losses = [self._losses.at(self._name, at) for at in (ahead, behind)]
+            difference = losses[0] - losses[1] - float(self._grad @ moved)
             if math.isfinite(difference):
-                estimates.append(difference)
-        difference, error = settled(estimates)
+                estimates.append(difference / (2.0 * step * length))
+                unsure = max(self._losses.noise, self._losses.precision * max(map(abs, losses)))
+                rounding.append(unsure / (2.0 * step * length))
+        difference, error = settled(estimates, rounding)
         typical = rms(self._grad) * math.sqrt(np.count_nonzero(unit)) * 1e-2
         return Slope(float(self._grad @ unit) / length, difference, error, typical, index)

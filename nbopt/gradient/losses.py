@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nbopt._validation import as_returned_loss
 from nbopt.buffer import ParameterBuffer
 from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
@@ -19,15 +20,28 @@ Vector = NDArray[np.float64]
 
 
 class Losses:
-    """The loss as a function of displacements; as a context it leaves the buffer as it found it."""
+    """The loss as a function of displacements; as a context it leaves the buffer as it found it.
+
+    Attributes
+    ----------
+    calls : int
+        Of the function, so far.
+    loss : float
+        At the values that were found.
+    noise : float
+        By how much two losses at these values differ.
+    precision : float
+        The part of a loss that is rounding.
+    """
 
     def __init__(self, fun: Callable[..., Any], params: ParameterBuffer, args: tuple[Any, ...]):
         self._fun, self._params, self._args = fun, params, args
+        self._storage, self._memory = params._seal(), params._memory
         self.calls = 0
 
     def __enter__(self) -> None:
-        params, memory = self._params, self._params._memory
-        storage = params._seal()
+        params, storage, memory = self._params, self._storage, self._memory
+        params.gather_grads()
         self._saved = [memory.read(array).copy() for array in (storage.data, storage.grad)]
         self._present = np.array(storage.attributes[:, t.ATTRIBUTE_PRESENT])
         try:
@@ -37,24 +51,26 @@ class Losses:
                 raise ParameterError(f"fun must return a finite loss at the values to check, got {self.loss}")
             if not np.array_equal(memory.read(storage.data), self._saved[0], equal_nan=True):
                 raise ParameterError("fun must not change the parameters: take opt.step() out of it")
+            params.gather_grads()
             self._grads = memory.read(storage.grad).astype(np.float64)
             self.noise = abs(self._called() - self.loss)
+            # A loss that float32 holds was formed in it, as far as one can tell.
+            with np.errstate(over="ignore"):
+                held = self.loss == float(np.float32(self.loss))
+            self.precision = float(np.finfo(np.float32 if held else params.dtype).eps)
         except BaseException:
             self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        storage, memory = self._params._seal(), self._params._memory
-        for array, saved in zip((storage.data, storage.grad), self._saved, strict=True):
-            memory.write(array, saved)
-        storage.attributes[:, t.ATTRIBUTE_PRESENT] = self._present
+        self._params.gather_grads()
+        for array, saved in zip((self._storage.data, self._storage.grad), self._saved, strict=True):
+            self._memory.write(array, saved)
+        self._storage.attributes[:, t.ATTRIBUTE_PRESENT] = self._present
 
     def _called(self) -> float:
         self.calls += 1
-        value = np.asarray(self._fun(self._params, *self._args))
-        if value.size != 1 or value.dtype.kind not in "iuf":
-            raise TypeError(f"fun must return the loss, a number, got {value!r}")
-        return float(value.reshape(()))
+        return as_returned_loss(self._fun(self._params, *self._args))
 
     def of(self, name: str) -> tuple[NDArray[Any], Vector]:
         """Return values and written gradient of a parameter, 1-D."""
@@ -63,13 +79,12 @@ class Losses:
 
     def at(self, name: str, values: NDArray[Any]) -> float:
         """Return the loss with other values of one parameter."""
-        where, memory = self._params.slices[name], self._params._memory
-        flat = self._params.flat
-        memory.write(flat[where], values)
+        where, flat = self._params.slices[name], self._params.flat
+        self._memory.write(flat[where], values)
         try:
             return self._called()
         finally:
-            memory.write(flat[where], self._saved[0][where])
+            self._memory.write(flat[where], self._saved[0][where])
 
     @property
     def scale(self) -> float:
@@ -78,5 +93,9 @@ class Losses:
 
 
 def rms(values: NDArray[Any]) -> float:
-    """Return the root of the mean square."""
-    return float(np.sqrt(np.mean(np.square(values.astype(np.float64))))) if values.size else 0.0
+    """Return the root of the mean square, of values of any size."""
+    wide = values.astype(np.float64)
+    largest = float(np.max(np.abs(wide), initial=0.0))
+    if not 0.0 < largest < math.inf:
+        return largest
+    return largest * math.sqrt(float(np.mean(np.square(wide / largest))))

@@ -19,7 +19,7 @@ class GradientRow:
     ratio : float
         Written over numeric where they differ most; 1 where both are zero.
     index : tuple of int or None
-        The worst element; None where a direction alone was looked at and nothing is wrong.
+        The worst element; None where a direction alone tells that something is wrong.
     written, numeric : float
         The slope of the loss there, from the gradient that `fun` wrote and from its losses.
     verdict : {"ok", "wrong", "unclear"}

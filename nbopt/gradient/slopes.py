@@ -32,12 +32,22 @@ class Slope:
     def _size(self) -> float:
         return max(abs(self.written), abs(self.numeric), self.typical)
 
+    @property
+    def uncertainty(self) -> float:
+        """The error, relative."""
+        return self.error / self._size if self._size else math.inf
+
+    def fits(self, factor: float) -> bool:
+        """Whether what is written may be so many times the slope."""
+        off = abs(self.written - factor * self.numeric)
+        return off <= 0.005 * self._size + 3.0 * abs(factor) * self.error
+
     def verdict(self, rtol: float) -> str:
         """Return "ok", "wrong" or "unclear"."""
-        size = self._size
-        if not abs(self.difference) <= rtol * size + 3.0 * self.error:
+        if not abs(self.difference) <= rtol * self._size + 3.0 * self.error:
             return "wrong"
-        return "ok" if self.error <= 0.1 * size or self.written == 0.0 else "unclear"
+        nothing = self.written == 0.0 and math.isfinite(self.error)
+        return "ok" if nothing or self.uncertainty <= 0.1 else "unclear"
 
     @property
     def badness(self) -> float:
@@ -46,35 +56,51 @@ class Slope:
 
     @property
     def ratio(self) -> float:
-        """Written over numeric."""
-        if self.numeric == 0.0 or (self.written == 0.0 and abs(self.numeric) <= 3.0 * self.error):
+        """Written over numeric; infinite where the losses have no slope, and 1 where neither has one."""
+        if self.numeric == 0.0 or abs(self.numeric) <= 3.0 * self.error < abs(self.written):
             return math.copysign(math.inf, self.written) if self.written else 1.0
+        if self.written == 0.0 and abs(self.numeric) <= 3.0 * self.error:
+            return 1.0
         return self.written / self.numeric
 
 
-def settled(estimates: list[float]) -> tuple[float, float]:
-    """Return the estimate of the four steps in a row that agree best, and how far apart they are.
+def settled(estimates: list[float], rounding: list[float]) -> tuple[float, float]:
+    """Return the estimate of the four steps in a row that agree best, and how sure it is.
 
     Large steps leave the straight part of the loss, small ones meet its rounding, and at kinks two estimates
-    may agree by chance.
+    may agree by chance. Those of losses that rounding made equal agree too: hence the second list.
+
+    Parameters
+    ----------
+    estimates : list of float
+        Of the slope, the largest step first.
+    rounding : list of float
+        What the rounding of the losses makes of each.
+
+    Returns
+    -------
+    estimate, error : float
+        The error is how far the four are apart, or what rounding makes of them, if that is more.
     """
     if len(estimates) < 4:
         return (estimates[-1] if estimates else 0.0), math.inf
-    apart = np.abs(np.diff(estimates))
-    worst = np.max([apart[:-2], apart[1:-1], apart[2:]], axis=0)
-    best = int(np.argmin(worst))
-    return float(np.median(estimates[best : best + 4])), float(worst[best])
+    apart = [*map(abs, np.diff(estimates))]
+    errors = [max(*apart[i : i + 3], *rounding[i : i + 4]) for i in range(len(estimates) - 3)]
+    best = int(np.argmin(errors))
+    return float(np.median(estimates[best : best + 4])), float(errors[best])
 
 
-def hint(found: list[Slope], slopes: list[Slope], grad: Vector) -> str:
-    """Say what a difference of this kind often comes from."""
+def hint(wrong: list[Slope], clear: list[Slope], grad: Vector) -> str:
+    """Say what the wrong ones among slopes often come from."""
     if not grad.any():
         return "all zeros: is it written?"
-    ratios = np.array([p.ratio for p in slopes])
-    if len(found) == len(slopes) and np.ptp(ratios) <= 0.02 * abs(ratios[0]):
-        if abs(ratios[0] + 1.0) <= 0.02:
+    factor = min(wrong, key=lambda s: s.uncertainty).ratio
+    if math.isinf(factor) and len(wrong) == len(clear):
+        return "the loss does not change with it: does fun read it?"
+    if math.isfinite(factor) and all(s.fits(factor) for s in clear):
+        if abs(factor + 1.0) <= 0.02:
             return "the sign is turned throughout"
-        return f"{ratios[0]:.4g} times the slope throughout: a factor or a mean over other things?"
-    if len(found) < len(slopes):
+        return f"{factor:.4g} times the slope throughout: a factor or a mean over other things?"
+    if len(wrong) < len(clear):
         return "in part of the elements: an index, a boundary or a term?"
     return "by different factors: a term is missing, or a wrong one is there"

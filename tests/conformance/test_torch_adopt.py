@@ -529,3 +529,23 @@ def test_parameters_left_to_torch():
     assert not [name for name in params if name.startswith("last.")]
     assert params["first.bias"].learning_rate == 0.5
     assert net.last.weight.grad is None
+
+
+@pytest.mark.parametrize("set_to_none", [False, True])
+def test_a_gradient_of_autograd_is_checked_and_put_back(set_to_none):
+    """Where torch allocates gradients anew in each call, too."""
+    net = torch.nn.Linear(3, 2).double()
+    params = nb.torch.adopt(net)
+    params["weight"].grad = np.full((2, 3), 7.0)
+    x = torch.ones(4, 3, dtype=torch.float64)
+
+    def fun(params, factor):
+        net.zero_grad(set_to_none)
+        loss = net(x).square().mean()
+        (factor * loss).backward()
+        return loss
+
+    assert nb.check_gradient(fun, params, args=1.0).ok
+    assert nb.check_gradient(fun, params, args=2.0)["weight"].ratio == pytest.approx(2.0, rel=1e-6)
+    assert (params.to_vector("grad")[:6] == 7.0).all()
+    assert (net.weight.grad == 7.0).all()
