@@ -50,7 +50,7 @@ class Measured(NamedTuple):
     bandwidth : float
         Bytes that the step moves per second.
     share : float
-        Of the speed at which as many bytes are copied.
+        Of the speed at which as many bytes are copied; the median of what each round shows.
     """
 
     model: str
@@ -129,10 +129,10 @@ def _row(model: Model, threads: int) -> Measured:
             for _ in range(count):
                 work()
             found.append((time.perf_counter() - start) / count)
-    seconds, copied = map(statistics.median, times)
-    low, _, high = statistics.quantiles(times[0], n=4)
+    low, seconds, high = statistics.quantiles(times[0], n=4, method="inclusive")
     speed = BYTES * model.elements / seconds
-    return Measured(str(model), model.elements, threads, seconds, low, high, speed, copied / seconds)
+    share = statistics.median(copied / stepped for stepped, copied in zip(*times, strict=True))
+    return Measured(str(model), model.elements, threads, seconds, low, high, speed, share)
 
 
 def _step(model: Model) -> Callable[[], Any]:
@@ -156,14 +156,16 @@ _NORMAL = nb.initializer.Normal()
 
 
 def _copy(model: Model, threads: int) -> Callable[[], Any]:
-    """Return a copy that reads and writes as many bytes as the step moves, in as much memory."""
-    source = np.ones(BYTES * model.elements // 8, np.float32)
-    target = np.zeros_like(source)
+    """Return copies that read and write as many bytes as the step moves, in as much memory.
+
+    A step holds half of the bytes that it moves: so does an array and its copy, made twice.
+    """
+    target, source = np.ones((2, BYTES * model.elements // 16), np.float32)
     if threads == 1:
-        return lambda: np.copyto(target, source)
+        return lambda: (np.copyto(target, source), np.copyto(target, source))
     pieces = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     pool = ThreadPoolExecutor(threads)
-    return lambda: list(pool.map(lambda piece: np.copyto(*piece), pieces))
+    return lambda: [list(pool.map(lambda piece: np.copyto(*piece), pieces)) for _ in range(2)]
 
 
 def _time(seconds: float) -> str:
