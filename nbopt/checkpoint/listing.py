@@ -56,7 +56,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _object(source: Source, contents: Contents, section: Section) -> dict[str, Any]:
     stored = Stored(source, contents, section)
-    damaged = {problem.partition(":")[0] for problem in stored.damages(())}
+    damaged = {name for name, _ in stored.damages(())}
     return {
         "keyword": section.keyword,
         "kind": section.kind,

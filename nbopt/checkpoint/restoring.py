@@ -29,7 +29,11 @@ def fill(path: files.Path, items: Sequence[Restorable]) -> None:
         pairs = list(zip(items, stored, strict=True))
         problems = [f"{item.label}: {text}" for item, part in pairs for text in item.problems(part)]
         if not problems:
-            problems = [f"{item.label}: {text}" for item, part in pairs for text in part.damages(item.finite)]
+            problems = [
+                f"{item.label}: {name}: {what}"
+                for item, part in pairs
+                for name, what in part.damages(item.finite)
+            ]
         if problems:
             raise _refusal(source.path, problems)
         with uninterrupted():

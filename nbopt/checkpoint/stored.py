@@ -33,17 +33,17 @@ class Stored:
         self._source = source
         self._start = contents.start
 
-    def damages(self, finite: Collection[str]) -> list[str]:
-        """Read every array, keep none, and say which are damaged, or of the `finite` ones not so."""
+    def damages(self, finite: Collection[str]) -> list[tuple[str, str]]:
+        """Read every array, keep none, and say which are damaged, or of the `finite` ones not so, and how."""
         problems = []
         for name, tensor in self.arrays.items():
             found = Finiteness(tensor.dtype) if name in finite else None
             if self._source.read_array(self._start + tensor.start, tensor.nbytes, found) != self._digest(
                 name
             ):
-                problems.append(f"{name}: damaged (its digest differs)")
+                problems.append((name, "damaged (its digest differs)"))
             elif found is not None and not found.all:
-                problems.append(f"{name}: holds NaN or Inf")
+                problems.append((name, "holds NaN or Inf"))
         return problems
 
     def read(self, name: str, array: NDArray[Any]) -> None:

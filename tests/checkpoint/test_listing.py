@@ -52,13 +52,16 @@ def test_json_says_the_same(path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(describe(path), default=repr))
 
 
-def test_damage_is_marked_and_the_status_is_1(path, capsys):
+@pytest.mark.parametrize("name", ["w", "kernel:0"])
+def test_damage_is_marked_and_the_status_is_1(name, tmp_path, capsys):
+    path = tmp_path / "run.safetensors"
+    nb.save(path, nb.ParameterBuffer.from_arrays({"b": [1.0], name: np.ones(100)}))
     data = bytearray(path.read_bytes())
     data[-1] ^= 0x10
     path.write_bytes(data)
     assert main(["inspect", str(path)]) == 1
-    marked = [line for line in capsys.readouterr().out.splitlines() if "DAMAGED" in line]
-    assert len(marked) == 1
+    (marked,) = (line for line in capsys.readouterr().out.splitlines() if "DAMAGED" in line)
+    assert marked.split()[0] == name
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", None])
