@@ -78,12 +78,7 @@ def weight_norm(row: np.ndarray, g: float | None = None) -> str:
 
 def nan_step() -> str:
     params = _model(a=np.zeros(2), b=np.zeros(2))
-    opt = nb.optimizer.Momentum(0.1, 0.9, params)
-    return _moved(opt, params)
-
-
-def _moved(opt: nb.optimizer.Momentum, params: nb.ParameterBuffer) -> str:
-    opt.step({"a": [1.0, 1.0], "b": [1.0, np.nan]})
+    nb.optimizer.Momentum(0.1, 0.9, params).step({"a": [1.0, 1.0], "b": [1.0, np.nan]})
     return show(params.numpy().values())
 
 
