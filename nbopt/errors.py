@@ -14,6 +14,7 @@ __all__ = [
     "DeviceError",
     "FloatEnvironmentWarning",
     "HyperparameterError",
+    "MissingPackageError",
     "NboptError",
     "NonFiniteGradientError",
     "ParameterError",
@@ -173,6 +174,19 @@ class DeviceError(NboptError, RuntimeError):
     Traceback (most recent call last):
         ...
     nbopt.errors.DeviceError: device 'cuda' cannot be used: ...
+    """
+
+
+class MissingPackageError(NboptError, ImportError):
+    """A package that only some uses need is not installed; the message names the extra that brings it.
+
+    Examples
+    --------
+    >>> import nbopt as nb
+    >>> try:
+    ...     bar = nb.callbacks.ProgressBar(disable=True)
+    ... except nb.errors.MissingPackageError as error:
+    ...     print(error)
     """
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from nbopt.errors import NboptError
+from nbopt.errors import MissingPackageError
 
-__all__ = ["MissingPackageError", "require"]
-
-
-class MissingPackageError(NboptError, ImportError):
-    """A package that only this use needs is not installed."""
+__all__ = ["require"]
 
 
 def require(module: str, package: str, use: str, extra: str) -> Any:
@@ -23,7 +19,7 @@ def require(module: str, package: str, use: str, extra: str) -> Any:
     >>> require("no_such_module", "no-such-package", "a picture", "plot")
     Traceback (most recent call last):
         ...
-    nbopt.packages.MissingPackageError: a picture needs no-such-package, which is not installed: ...
+    nbopt.errors.MissingPackageError: a picture needs no-such-package, which is not installed: ...
     """
     try:
         return importlib.import_module(module)

@@ -12,8 +12,7 @@ from numpy.testing import assert_array_equal
 from scipy.optimize import OptimizeResult, minimize, rosen, rosen_der
 
 import nbopt as nb
-from nbopt.errors import HyperparameterError
-from nbopt.packages import MissingPackageError
+from nbopt.errors import HyperparameterError, MissingPackageError
 from tests.optimizer import expand, normed, small
 from tests.test_minimize import bowl, momentum, run, scripted
 

@@ -14,8 +14,7 @@ from numpy.testing import assert_array_equal
 
 import nbopt as nb
 from nbopt import minimizing
-from nbopt.errors import HyperparameterError, NonFiniteGradientError, ParameterError
-from nbopt.packages import MissingPackageError
+from nbopt.errors import HyperparameterError, MissingPackageError, NonFiniteGradientError, ParameterError
 from tests.optimizer import expand, normed, refuses, small
 
 lr = nb.optimizer.lr

@@ -6,7 +6,7 @@ and one reproducible step. scikit-learn (which carries the 1,797 images), tqdm a
 with the extra `demo`, threadpoolctl with scikit-learn; they are imported only when needed.
 """
 
-from nbopt.demo.digits import Digits, MissingPackageError
+from nbopt.demo.digits import Digits
 from nbopt.demo.network import Network
 from nbopt.demo.pictures import draw, draw_comparison, picture_path
 from nbopt.demo.progress import saved_setting
@@ -17,7 +17,6 @@ __all__ = [
     "DemoResult",
     "Digits",
     "History",
-    "MissingPackageError",
     "Network",
     "compare",
     "draw",

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbopt import packages
-from nbopt.packages import MissingPackageError
 
-__all__ = ["Digits", "FloatArray", "MissingPackageError", "require"]
+__all__ = ["Digits", "FloatArray", "require"]
 
 FloatArray = NDArray[np.floating[Any]]
 
