@@ -161,11 +161,17 @@ def _copy(model: Model, threads: int) -> Callable[[], Any]:
     A step holds half of the bytes that it moves: so does an array and its copy, made twice.
     """
     target, source = np.ones((2, BYTES * model.elements // 16), np.float32)
-    if threads == 1:
-        return lambda: (np.copyto(target, source), np.copyto(target, source))
     pieces = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     pool = ThreadPoolExecutor(threads)
-    return lambda: [list(pool.map(lambda piece: np.copyto(*piece), pieces)) for _ in range(2)]
+
+    def copies() -> None:
+        for _ in range(2):
+            if threads == 1:
+                np.copyto(target, source)
+            else:
+                list(pool.map(lambda piece: np.copyto(*piece), pieces))
+
+    return copies
 
 
 def _time(seconds: float) -> str:
