@@ -249,7 +249,7 @@ def test_a_log_that_a_spreadsheet_saved(tmp_path):
 def test_another_file_is_left_alone(text, tmp_path):
     path = tmp_path / "notes.csv"
     path.write_text(text)
-    with pytest.raises(ValueError, match="has other columns"):
+    with pytest.raises(HyperparameterError, match="has other columns"):
         callbacks.CSVLogger(path)
     assert path.read_text() == text
 
@@ -357,7 +357,8 @@ REFUSED = {
     "patience-true": ("EarlyStopping", {"patience": True}, TypeError, "patience must be an integer"),
     "delta-negative": ("EarlyStopping", {"min_delta": -1.0}, HyperparameterError, "min_delta"),
     "delta-nan": ("EarlyStopping", {"min_delta": nan}, HyperparameterError, "min_delta"),
-    "delta-string": ("EarlyStopping", {"min_delta": "1"}, HyperparameterError, "min_delta"),
+    "delta-string": ("EarlyStopping", {"min_delta": "1"}, TypeError, "min_delta must be a number, got str"),
+    "misspelt": ("EarlyStopping", {"patence": 3}, TypeError, "did you mean 'patience'?"),
     "restore": ("EarlyStopping", {"restore_best": 1}, TypeError, "restore_best must be True or False"),
     "append": ("CSVLogger", {"path": "x.csv", "append": "a"}, TypeError, "append must be True or False"),
     "folder": ("CSVLogger", {"path": "no/such/folder.csv"}, FileNotFoundError, "folder.csv"),

@@ -1,15 +1,12 @@
-"""What a callback takes from a result, and how its arguments are checked."""
+"""What a callback takes from a result."""
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from nbopt.errors import HyperparameterError
-
-__all__ = ["Row", "fields", "row", "whole"]
+__all__ = ["Row", "fields", "row"]
 
 
 class Row(NamedTuple):
@@ -42,16 +39,3 @@ def row(result: Mapping[str, Any], calls: int) -> Row:
     norm = opt.grad_norm
     lr = result["lr"] if "lr" in result else opt.get_lr()
     return Row(opt.step_count, float(result["fun"]), lr, math.nan if norm is None else norm)
-
-
-def whole(value: Any, name: str) -> int:
-    """Return an integer >= 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if number < 1:
-        raise HyperparameterError(f"{name} must be >= 1, got {number}")
-    return number

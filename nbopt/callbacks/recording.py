@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nbopt._calls import check_calls
+from nbopt._validation import as_flag
 from nbopt.callbacks.reading import Row, fields, row
+from nbopt.errors import HyperparameterError
 from nbopt.packages import require
 
 __all__ = ["CSVLogger", "History", "ProgressBar"]
 
 
+@check_calls
 class History:
     """Lists of what happened, for plots: one entry per call.
 
@@ -88,6 +92,7 @@ class History:
             getattr(self, name).append(value)
 
 
+@check_calls
 class CSVLogger:
     """Write a row per iteration to a file that spreadsheets, `csv` and pandas read.
 
@@ -104,7 +109,7 @@ class CSVLogger:
 
     Raises
     ------
-    ValueError
+    HyperparameterError
         If the file to go on with has other columns.
 
     Examples
@@ -121,8 +126,7 @@ class CSVLogger:
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = True):
-        if not isinstance(append, bool):
-            raise TypeError(f"CSVLogger append must be True or False, got {append!r}")
+        append = as_flag(append, "CSVLogger append")
         self.path = Path(path)
         self._calls = 0
         header = _line(Row._fields)
@@ -132,9 +136,9 @@ class CSVLogger:
             end = found.rfind(b"\n") + 1  # of the last whole row
             first = found[:end].splitlines(keepends=True)[:1]
             if not (first[0].rstrip() == header.rstrip() if first else header.startswith(found)):
-                raise ValueError(
-                    f"{os.fspath(self.path)!r} has other columns than {header.decode().strip()!r}; take "
-                    "another file, or append=False to begin anew"
+                raise HyperparameterError(
+                    f"CSVLogger path {os.fspath(self.path)!r} has other columns than "
+                    f"{header.decode().strip()!r}; take another file, or append=False to begin anew"
                 )
             file.truncate(end)
             if not first:

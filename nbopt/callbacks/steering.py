@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nbopt as nb
-from nbopt.callbacks.reading import fields, row, whole
+from nbopt._calls import check_calls
+from nbopt._validation import as_flag, as_integer, as_number
+from nbopt.callbacks.reading import fields, row
 from nbopt.errors import HyperparameterError
 
 __all__ = ["CheckpointEvery", "EarlyStopping"]
 
 
+@check_calls
 class EarlyStopping:
     """Stop when the loss has not got better for some iterations.
 
@@ -55,15 +58,9 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int = 10, min_delta: float = 0.0, restore_best: bool = True):
-        self.patience = whole(patience, "EarlyStopping patience")
-        if isinstance(min_delta, (str, bytes, bool)) or not 0.0 <= float(min_delta) < math.inf:
-            raise HyperparameterError(
-                f"EarlyStopping min_delta must be a finite number >= 0, got {min_delta!r}"
-            )
-        self.min_delta = float(min_delta)
-        if not isinstance(restore_best, bool):
-            raise TypeError(f"EarlyStopping restore_best must be True or False, got {restore_best!r}")
-        self.restore_best = restore_best
+        self.patience = as_integer(patience, "EarlyStopping patience", low=1)
+        self.min_delta = as_number(min_delta, "EarlyStopping min_delta", low=0.0)
+        self.restore_best = as_flag(restore_best, "EarlyStopping restore_best")
         self.best = math.inf
         self.best_x: Any = None
         self.waited = 0
@@ -107,6 +104,7 @@ class EarlyStopping:
         raise StopIteration(f"the loss was no lower than {self.best:g} for {waited} calls")
 
 
+@check_calls
 class CheckpointEvery:
     """Save the run every so many iterations, by `nbopt.save`: each file whole or not at all.
 
@@ -152,9 +150,14 @@ class CheckpointEvery:
         keep: int | None = None,
         objects: Sequence[Any] | Mapping[str, Any] | None = None,
     ):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"CheckpointEvery path must be a string or a path, got {path!r}; write "
+                "CheckpointEvery('run.safetensors', every=100)"
+            )
         self.path = os.fspath(path)
-        self.every = whole(every, "CheckpointEvery every")
-        self.keep = None if keep is None else whole(keep, "CheckpointEvery keep")
+        self.every = as_integer(every, "CheckpointEvery every", low=1)
+        self.keep = None if keep is None else as_integer(keep, "CheckpointEvery keep", low=1)
         if self._file(1) == self._file(2) and keep is not None:
             raise HyperparameterError(
                 "CheckpointEvery keep is for a file of each step: write {step} in the path, as in "
