@@ -5,6 +5,7 @@ Public names are imported when they are first used: importing the package compil
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +115,15 @@ def __getattr__(name: str) -> Any:
 
 
 def _elsewhere(name: str) -> str:
-    """Say where a class is that was looked for here; modules are asked for while the package is imported."""
-    for home in ("optimizer", "optimizer.lr", "regularizer", "initializer") if name[:1].isupper() else ():
-        if name in importlib.import_module(f"nbopt.{home}").__all__:
-            return f"; it is nbopt.{home}.{name}"
-    return ""
+    """Say where a name is that was looked for here; modules are asked for while the package is imported."""
+    if name[:1].isupper():
+        for home in ("optimizer", "optimizer.lr", "regularizer", "initializer", "callbacks"):
+            if name in importlib.import_module(f"nbopt.{home}").__all__:
+                return f"; it is nbopt.{home}.{name}"
+    if name == "lr":
+        return "; it is nbopt.optimizer.lr"
+    close = difflib.get_close_matches(name, [*__all__, *_ROOMS], n=1, cutoff=0.7)
+    return f"; did you mean nbopt.{close[0]}?" if close and not name.startswith("_") else ""
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -224,6 +224,8 @@ def as_array(value: Any, what: str, error: type[NboptError] = ParameterError) ->
         ...
     nbopt.errors.ParameterError: value of 'w' is no array of numbers: setting an array element with ...
     """
+    if isinstance(value, Mapping):
+        raise TypeError(f"{what} must hold real numbers, got a mapping; for a tree, join names as in 'fc.w'")
     try:
         return np.asarray(value)
     except ValueError as cause:

@@ -20,13 +20,13 @@ from nbopt.kernels import tables as t
 from nbopt.memory import Array, Memory, as_values
 from nbopt.parameter import Parameter
 from nbopt.storage import Storage
-from nbopt.strict import Strict
+from nbopt.strict import FixedItems, Strict
 from nbopt.summary import Summary, summarize
 
 __all__ = ["ParameterCollection"]
 
 
-class ParameterCollection(Strict, Mapping[str, Parameter]):
+class ParameterCollection(FixedItems, Strict, Mapping[str, Parameter]):
     """A mapping of names to parameters of one storage; `ParameterBuffer` adds how they come to be."""
 
     dtype: np.dtype[Any]

@@ -15,6 +15,7 @@ from nbopt.errors import ParameterError
 from nbopt.kernels import tables as t
 from nbopt.memory import Array, Memory, as_values
 from nbopt.policy import Policy, attribute_row
+from nbopt.strict import NoArray
 
 if TYPE_CHECKING:
     from nbopt.buffer import ParameterBuffer
@@ -24,7 +25,7 @@ __all__ = ["Parameter"]
 Role = Literal["plain", "normed", "direction", "magnitude"]
 
 
-class Parameter(Policy):
+class Parameter(NoArray, Policy):
     """A named array of a `ParameterBuffer`, made by `ParameterBuffer.create_parameter`.
 
     `value` and `grad` are views of the buffer and never go stale. Its policy (`learning_rate`, `regularizer`,
@@ -66,6 +67,9 @@ class Parameter(Policy):
     def __repr__(self) -> str:
         kind = f", weight norm along dim={self.dim}" if self._role == "normed" else ""
         return f"Parameter({self.name!r}, shape={self.shape}, {self.dtype}{kind})"
+
+    def _array(self) -> str:
+        return f"params[{self.name!r}].value"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_buffer, (self._buffer, self.name)

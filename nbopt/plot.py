@@ -61,7 +61,10 @@ def history(record: Any, *, ax: Any = None, label: str | None = None) -> Any:
     """
     losses = _losses(record)
     ax = _axes(ax)
-    ax.plot(np.arange(1, len(losses) + 1), losses, color=_next(ax), label=label, marker=_marker(losses))
+    # What `minimize` returns begins with the loss of the start.
+    first = 0 if getattr(record, "nit", None) == len(losses) - 1 else 1
+    iterations = np.arange(first, first + len(losses))
+    ax.plot(iterations, losses, color=_next(ax), label=label, marker=_marker(losses))
     finite = losses[np.isfinite(losses)]
     ax.set(xlabel="iteration", ylabel="loss")
     if finite.size and 0.0 < 10.0 * finite.min() <= finite.max():

@@ -1,18 +1,20 @@
-"""Objects that refuse attributes which they have not: a misspelt one would be set, and do nothing."""
+"""Objects that refuse attributes and operators which they have not, and say what to write instead."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from nbopt._validation import nearest
 
-__all__ = ["Strict"]
+__all__ = ["FixedItems", "NoArray", "Strict"]
 
 
 class Strict:
     """Refuses to set a public attribute that the class does not know; classes of users may have their own.
+
+    A misspelt one would be set, and do nothing.
 
     Class attributes
     ----------------
@@ -47,3 +49,47 @@ class Strict:
             return f"write {cls._instead[name]}"
         settable = [key for key in dir(cls) if getattr(getattr(cls, key), "fset", None) is not None]
         return nearest(name, [*settable, *cls._public])
+
+
+class FixedItems:
+    """Says how to write the value of a parameter, to those who would replace it."""
+
+    def __setitem__(self, name: Any, value: Any) -> NoReturn:
+        raise TypeError(f"a parameter cannot be replaced: write params[{name!r}].value = array")
+
+
+def _refused(symbol: str, *, always: bool) -> Callable[..., Any]:
+    def refuse(self: NoArray, *others: Any) -> Any:
+        if not always and type(others[0]) not in (int, float, type(self)):
+            return NotImplemented  # arrays make one of this object
+        raise TypeError(f"a {type(self).__name__} has no {symbol} of its own: write {self._array()}")
+
+    return refuse
+
+
+class NoArray:
+    """Says where the array is, to those who compute with the object that holds it."""
+
+    def _array(self) -> str:
+        """What to write in place of the object."""
+        raise NotImplementedError
+
+    for _symbol, _names in {
+        "+": "add radd",
+        "-": "sub rsub",
+        "*": "mul rmul",
+        "/": "truediv rtruediv",
+        "**": "pow rpow",
+        "<": "lt le",
+        ">": "gt ge",
+        # What is changed in place would be a new array, and the parameter as before.
+        "+=": "iadd",
+        "-=": "isub",
+        "*=": "imul",
+        "/=": "itruediv",
+        "[]": "getitem setitem",
+    }.items():
+        for _name in _names.split():
+            locals()[f"__{_name}__"] = _refused(_symbol, always=_symbol[1:] in ("=", "]"))
+    __neg__ = _refused("-", always=True)
+    del _symbol, _names, _name

@@ -374,7 +374,7 @@ REFUSED = {
     "object": (np.full((2, 3), None), TypeError, ["real", "object"]),
     "huge integers": ([[10**400] * 3] * 2, TypeError, ["real", "object"]),
     "ragged": ([[1.0, 2.0, 3.0], [4.0]], ParameterError, ["inhomogeneous"]),
-    "a dictionary": ({"w": 1.0}, TypeError, ["real", "object"]),
+    "a dictionary": ({"w": 1.0}, TypeError, ["real", "mapping"]),
     "overflow": ([[0, 0, 0], [0, 1e39, 0]], ParameterError, ["float32", "(1, 1)", "1e+39", "float64"]),
     "negative overflow": ([[0, 0, -1e40]] * 2, ParameterError, ["float32", "(0, 2)", "-1e+40"]),
 }

@@ -70,6 +70,11 @@ def test_a_plot_changes_nothing(name, params):
 def test_what_holds_losses(record):
     line = nb.plot.history(record).lines[0]
     np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+
+
+def test_a_run_starts_at_no_iteration():
+    line = nb.plot.history(OptimizeResult(history=[2.0, 1.0, 0.5], nit=2)).lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2])
     np.testing.assert_array_equal(line.get_ydata(), [2.0, 1.0, 0.5])
 
 

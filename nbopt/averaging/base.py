@@ -8,7 +8,7 @@ import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,11 @@ class Average(ABC):
     def _refuse_applied(self, reason: str) -> None:
         if self._backup is not None:
             raise RuntimeError(f"the parameters hold the averages of this {type(self).__name__}; {reason}")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        other = {"step": "update", "update": "step"}.get(name)
+        hint = f"; write {other}() after each step of the optimizer" if other else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
     # --- exchange
 

@@ -146,7 +146,9 @@ def _named(tree: Any) -> dict[str, Any]:
     for path, leaf in _leaves(tree, ()):
         name = ".".join(path)
         if not name:
-            raise TypeError(f"a tree of parameters has keys, got a single {type(leaf).__name__}")
+            raise TypeError(
+                f"a tree of parameters has keys, got a single {type(leaf).__name__}; write {{'x': leaf}}"
+            )
         if name in leaves:
             raise ParameterError(f"two paths of the tree have the name {name!r}; rename a key that has a dot")
         leaves[name] = leaf

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -238,6 +239,8 @@ def _run(kind: type[nb.Optimizer], given: dict[str, Any]) -> OptimizeResult:
     options = given["options"]
     _check_options(name, kind, options)
     x0 = np.atleast_1d(np.asarray(given["x0"]))
+    if x0.dtype.kind not in "iuf":
+        raise TypeError(f"x0 must hold real numbers, got dtype {x0.dtype}; write minimize(fun, x0, ...)")
     if x0.ndim != 1:
         raise ParameterError(f"x0 must have one dimension, got shape {x0.shape}; write x0.ravel()")
     params = nb.ParameterBuffer.from_arrays({"x": x0}, dtype="float64")
@@ -313,13 +316,16 @@ class _Problem:
         if self._limits is not None:
             np.clip(x, *self._limits, out=x)
         self.x = x.copy()
-        loss = self._fun(self.x.copy(), *self._args)
+        loss = self._loss()
         if isinstance(loss, tuple):
             raise TypeError(
                 f"fun must return the loss alone where jac is a function, got a tuple of {len(loss)}; "
                 "jac=True says that fun returns (loss, gradient)"
             )
-        gradient = np.atleast_1d(np.asarray(self._jac(self.x.copy(), *self._args)))
+        gradient = self._jac(self.x.copy(), *self._args)
+        if gradient is None:
+            raise TypeError("jac must return the gradient, got None; is the return missing?")
+        gradient = np.atleast_1d(np.asarray(gradient))
         if gradient.shape != self.x.shape:
             raise ParameterError(f"jac must return a gradient of shape {self.x.shape}, got {gradient.shape}")
         if gradient.dtype.kind not in "iuf":
@@ -327,6 +333,19 @@ class _Problem:
         self.gradient = self._variable.grad = gradient.astype(np.float64)
         self.converged = self._tol is not None and bool(np.all(np.abs(self._slope()) <= self._tol))
         return loss
+
+    def _loss(self) -> Any:
+        try:
+            return self._fun(self.x.copy(), *self._args)
+        except (IndexError, TypeError) as error:
+            # With jac=True, fun and jac are of an object of SciPy, which takes the pair apart.
+            (*_, innermost) = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+            code = getattr(getattr(type(self._fun), innermost.co_name, None), "__code__", None)
+            if getattr(self._jac, "__self__", None) is not self._fun or code is not innermost:
+                raise
+            raise TypeError(
+                "jac=True says that fun returns (loss, gradient), but it returns no pair"
+            ) from error
 
     def _slope(self) -> Vector:
         """Return the gradient as far as one can go."""
@@ -357,9 +376,9 @@ def _check_options(name: str, kind: type[nb.Optimizer], options: dict[str, Any])
     legal.remove("parameters")
     for option in options:
         if option not in legal:
-            close = difflib.get_close_matches(option, legal, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise TypeError(f"{name} has no option {option!r}; {hint}Options: {', '.join(legal)}")
+            close = difflib.get_close_matches(option.replace("lr", "learning_rate"), legal, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}? Options" if close else "options"
+            raise TypeError(f"{name} has no option {option!r}; {hint}: {', '.join(legal)}")
 
 
 def _limits(bounds: Any, size: int) -> tuple[Vector, Vector] | None:
@@ -369,9 +388,13 @@ def _limits(bounds: Any, size: int) -> tuple[Vector, Vector] | None:
     if isinstance(bounds, Bounds):
         pair = [bounds.lb, bounds.ub]
     else:
-        pairs = [tuple(item) for item in bounds]
+        form = f"bounds must be Bounds(lower, upper), or {size} pairs for {size} variables"
+        try:
+            pairs = [tuple(item) for item in bounds]
+        except TypeError as cause:
+            raise TypeError(f"{form}, got {bounds!r:.60}") from cause
         if len(pairs) != size or any(len(item) != 2 for item in pairs):
-            raise ParameterError(f"bounds must be Bounds(lower, upper), or {size} pairs for {size} variables")
+            raise ParameterError(form)
         pair = [
             [default if item[end] is None else item[end] for item in pairs]
             for end, default in enumerate((-np.inf, np.inf))

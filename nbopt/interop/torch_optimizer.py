@@ -140,8 +140,12 @@ class Optimizer(_Base):  # type: ignore[misc]
         require("torch", "torch", "nbopt.torch.Optimizer", "torch")
         given: Any = optimizer
         if not isinstance(given, nb.Optimizer):
-            kind = type(given).__name__
-            raise TypeError(f"nbopt.torch.Optimizer takes an optimizer of nbopt, got {kind}")
+            kind = "ParameterBuffer" if isinstance(given, nb.ParameterBuffer) else type(given).__name__
+            raise TypeError(
+                f"nbopt.torch.Optimizer takes an optimizer of nbopt, got {kind}; write "
+                "nbopt.torch.Optimizer(nbopt.optimizer.Momentum(0.1, parameters=params)) with "
+                "params = nbopt.torch.adopt(module)"
+            )
         self.optimizer = optimizer
         self._groups: list[_Group] = []
         groups = self.param_groups

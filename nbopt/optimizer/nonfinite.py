@@ -41,7 +41,7 @@ def raise_found(tables: Tables, buffer: ParameterBuffer) -> None:
     tale = f" ({row} refusals in a row)" if row > 1 else ""
     raise NonFiniteGradientError(
         f"step {step} was refused{tale}: {what}{where}. No parameter, velocity or count was changed; "
-        'mend the gradient, or choose nonfinite="skip" or "propagate"',
+        'mend the gradient, lower the rate that led here, or choose nonfinite="skip" or "propagate"',
         name,
         index,
         step,

@@ -6,14 +6,25 @@ import pytest
 
 from nbopt import errors
 from nbopt.attr import DIM_MEANINGS
-from tests.errors import Model, buffers, functions, loading, optimizers, policies, rules, setters, stepping
+from tests.errors import (
+    Model,
+    attempts,
+    buffers,
+    functions,
+    loading,
+    optimizers,
+    policies,
+    rules,
+    setters,
+    stepping,
+)
 from tests.optimizer import frozen_bytes, picture
 
 STAGES = {
     "construct": [buffers.TABLE, policies.TABLE, optimizers.TABLE, rules.TABLE],
     "set": [setters.TABLE],
     "load": [loading.TABLE],
-    "step": [stepping.TABLE, functions.TABLE],
+    "step": [stepping.TABLE, functions.TABLE, attempts.TABLE],
 }
 BUILTINS = {
     errors.ParameterError: ValueError,
@@ -91,7 +102,9 @@ def test_refused_while_averages_are_in_place(call, error, pattern, tmp_path, cou
     counted("error inputs")
 
 
-@pytest.mark.parametrize(("call", "error", "pattern"), params(stepping.NONFINITE, "step"))
+@pytest.mark.parametrize(
+    ("call", "error", "pattern"), params(stepping.NONFINITE | attempts.NONFINITE, "step")
+)
 def test_refused_with_the_gradients_in_place(call, error, pattern, tmp_path, counted):
     model = Model(tmp_path)
     before = without_gradients(look(model))

@@ -198,6 +198,11 @@ def test_what_are_no_bounds(bounds, words):
     assert not [word for word in words.split() if word not in str(caught.value)]
 
 
+def test_one_pair_for_all_is_no_bounds():
+    with pytest.raises(TypeError, match=r"3 pairs for 3 variables, got \(0, 1\)"):
+        solve(bounds=(0, 1))
+
+
 # --- why a run ends --------------------------------------------------------------------------------
 
 
@@ -304,12 +309,27 @@ def test_a_pair_beside_a_gradient():
         solve(jac=rosen_der)
 
 
+def test_no_pair():
+    with pytest.raises(TypeError, match=r"jac=True says that fun returns \(loss, gradient\), but"):
+        solve(fun=rosen)
+    with pytest.raises(TypeError, match=r"jac=True says that fun returns \(loss, gradient\), but"):
+        solve(fun=lambda x: None)
+
+
+def test_a_mistake_in_the_function_is_its_own():
+    with pytest.raises(IndexError, match="out of bounds"):
+        solve(fun=lambda x: (x[7], x))
+    with pytest.raises(TypeError, match="NoneType"):
+        solve(fun=lambda x: (x + None, x))
+
+
 GRADIENTS = {
     "short": (np.ones(2), ParameterError, r"shape \(3,\), got \(2,\)"),
     "number": (1.0, ParameterError, r"shape \(3,\), got \(1,\)"),
     "row": (np.ones((1, 3)), ParameterError, r"got \(1, 3\)"),
     "column": (np.ones((3, 1)), ParameterError, r"got \(3, 1\)"),
     "none": ([None] * 3, TypeError, "real numbers"),
+    "nothing": (None, TypeError, "jac must return the gradient, got None; is the return missing"),
     "complex": (np.ones(3) * 1j, TypeError, "real numbers"),
 }
 
@@ -321,6 +341,7 @@ def test_what_is_no_gradient(gradient, error, words):
 
 
 WRONG = {
+    "torch": ({"lr": 0.1}, TypeError, "no option 'lr'; did you mean 'learning_rate'[?] Options: "),
     "misspelt": ({"learning_rat": 0.1}, TypeError, "'learning_rat'; did you mean 'learning_rate'"),
     "of-scipy": ({"gtol": 1e-5}, TypeError, "no option 'gtol'"),
     "parameters": ({"parameters": []}, TypeError, "no option 'parameters'"),

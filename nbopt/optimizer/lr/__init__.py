@@ -1,5 +1,8 @@
 """Schedules of the learning rate, under Paddle's names; closed forms of the step number in float64."""
 
+import difflib
+from typing import NoReturn
+
 from nbopt._calls import check_calls
 from nbopt.optimizer.lr.base import LRScheduler
 from nbopt.optimizer.lr.cycle import (
@@ -45,3 +48,9 @@ __all__ = [
 
 for _name in __all__:
     check_calls(globals()[_name])
+
+
+def __getattr__(name: str) -> NoReturn:
+    close = difflib.get_close_matches(name, __all__, n=1, cutoff=0.5) if name[:1].isupper() else []
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
