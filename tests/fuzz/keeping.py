@@ -130,6 +130,17 @@ class FullMachine(Machine):
         assert self.world.params.fingerprint() == before
         self.adopt()
 
+    @precondition(lambda self: self.model.backup is None and self.model.dims)
+    @rule(averaged=st.sampled_from(["w_g", "w_v"]), seed=seeds)
+    def average_a_part(self, averaged, seed):
+        """Of g and v, one moves while the other holds its average."""
+        for name in ("w_g", "w_v"):
+            self.set_attribute("", name, ("do_model_average", name == averaged), False)
+        self.average("exponentials", 1)
+        self.apply("exponentials")
+        self.write_the_trainable_part(seed)
+        self.restore_average()
+
     # --- states
 
     @rule()

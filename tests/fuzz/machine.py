@@ -346,8 +346,8 @@ class Machine(RuleBasedStateMachine):
         self.model.schedule = None if base is None else (base, 0)
         if base is not None:
             self.model.learning_rate = base
-        elif before is not None:
-            before.step()  # drives nothing any more
+        if before is not None:
+            before.step(9)  # drives nothing any more
 
     @precondition(lambda self: self.world.schedule is not None)
     @rule(epoch=st.sampled_from([None, None, 0, 7]))

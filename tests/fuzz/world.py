@@ -82,7 +82,8 @@ class World:
         """Every bit of it but gradients."""
         states = [] if self.windows.is_applied else [self.windows.state_dict()]
         states += [] if self.exponentials.is_applied else [self.exponentials.state_dict()]
-        return self.params.fingerprint(), [frozen_bytes(s) for s in (self.opt.state_dict(), *states)]
+        absent = [name for name, p in self.params.items() if not p.has_grad]
+        return self.params.fingerprint(), absent, [frozen_bytes(s) for s in (self.opt.state_dict(), *states)]
 
 
 def as_group(group, params, clips):
