@@ -294,3 +294,15 @@ def test_wrong_arguments(call, error, match):
 def moving(params):
     params["w"].value += 1.0
     return 1.0
+
+
+def test_a_kink_close_by_is_stepped_under():
+    """Steps of 1e-4 of the size see both of its sides, and agree on the slope between them."""
+    params = nb.ParameterBuffer.from_arrays({"w": [1.0, 1.0]})
+
+    def fun(params):
+        w = params["w"].value
+        params["w"].grad = np.where(w > 1.00003, 3.0, 1.0)
+        return np.where(w > 1.00003, 3.0 * w - 2 * 1.00003, w).sum()
+
+    assert nb.check_gradient(fun, params).ok

@@ -21,7 +21,7 @@ __all__ = ["GradientReport", "GradientRow", "check_gradient"]
 
 # Steps are LARGEST of the size of the parameter, a quarter of it, and so on, so many for each dtype.
 LARGEST = 0.25
-LEVELS = {"float32": 6, "float64": 9}
+LEVELS = {"float32": 6, "float64": 11}
 RTOL = {"float32": 1e-2, "float64": 1e-4}
 
 Vector = NDArray[np.float64]
@@ -77,11 +77,12 @@ def check_gradient(
     Notes
     -----
     Of a weight-normed parameter dL/dw is checked, which is what `fun` writes. Slopes are central differences
-    over steps of 1/4, 1/16, ... of the parameter's size (root mean square); of these, the four in a row count
-    that agree best, and how far they are apart tells how sure the slope is. A step is what is left of it
-    after rounding to the dtype of the parameters. Small errors are found best with float64 parameters. `fun`
-    is called about ``12 * (directions + coordinates)`` times per parameter in float32, and half as many times
-    more in float64.
+    over steps of 1/4, 1/16, ... of the parameter's size (root mean square), and along one element of its own
+    size first; of these, the four in a row count that agree best. How far they are apart, and what the
+    rounding of the losses makes of them, tells how sure the slope is. A step is what is left of it after
+    rounding to the dtype of the parameters. Small errors are found best with float64 parameters. `fun`
+    is called about ``12 * (directions + coordinates)`` times per parameter in float32, and almost twice as
+    often in float64.
 
     Examples
     --------
@@ -103,7 +104,10 @@ def check_gradient(
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {type(fun).__name__}")
     if not isinstance(params, ParameterBuffer):
-        raise TypeError(f"params must be a ParameterBuffer, got {type(params).__name__}")
+        raise TypeError(
+            f"params must be a ParameterBuffer, got {type(params).__name__}; write nb.check_gradient(fun, "
+            "params), or for a function of a vector scipy.optimize.check_grad(fun, jac, x0)"
+        )
     directions = as_integer(directions, "directions", low=0)
     coordinates = as_integer(coordinates, "coordinates", low=1)
     allowed = RTOL[params.dtype.name] if rtol is None else as_number(rtol, "rtol", low=0.0, open_low=True)

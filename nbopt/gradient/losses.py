@@ -30,14 +30,13 @@ class Losses:
         At the values that were found.
     noise : float
         By how much two losses at these values differ.
-    precision : float
-        The part of a loss that is rounding.
     """
 
     def __init__(self, fun: Callable[..., Any], params: ParameterBuffer, args: tuple[Any, ...]):
         self._fun, self._params, self._args = fun, params, args
         self._storage, self._memory = params._seal(), params._memory
         self.calls = 0
+        self._all_fit_float32 = True
 
     def __enter__(self) -> None:
         params, storage, memory = self._params, self._storage, self._memory
@@ -54,10 +53,6 @@ class Losses:
             params.gather_grads()
             self._grads = memory.read(storage.grad).astype(np.float64)
             self.noise = abs(self._called() - self.loss)
-            # A loss that float32 holds was formed in it, as far as one can tell.
-            with np.errstate(over="ignore"):
-                held = self.loss == float(np.float32(self.loss))
-            self.precision = float(np.finfo(np.float32 if held else params.dtype).eps)
         except BaseException:
             self.__exit__()
             raise
@@ -70,7 +65,10 @@ class Losses:
 
     def _called(self) -> float:
         self.calls += 1
-        return as_returned_loss(self._fun(self._params, *self._args))
+        loss = as_returned_loss(self._fun(self._params, *self._args))
+        with np.errstate(over="ignore", under="ignore"):
+            self._all_fit_float32 &= float(np.float32(loss)) == loss or not math.isfinite(loss)
+        return loss
 
     def of(self, name: str) -> tuple[NDArray[Any], Vector]:
         """Return values and written gradient of a parameter, 1-D."""
@@ -85,6 +83,11 @@ class Losses:
             return self._called()
         finally:
             self._memory.write(flat[where], self._saved[0][where])
+
+    @property
+    def precision(self) -> float:
+        """The part of a loss that is rounding: losses that all fit float32 were formed in it."""
+        return float(np.finfo(np.float32 if self._all_fit_float32 else self._params.dtype).eps)
 
     @property
     def scale(self) -> float:
