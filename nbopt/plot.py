@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nbopt._calls import check_calls
 from nbopt._validation import as_integer, as_number
 from nbopt.buffer import ParameterBuffer
 from nbopt.errors import HyperparameterError, ParameterError
@@ -28,6 +29,7 @@ BLUE, ORANGE, GREEN = "#3b82c4", "#d9730d", "#2a9d62"  # at least 3 : 1 against 
 MOST_ROWS = 200
 
 
+@check_calls
 def history(record: Any, *, ax: Any = None, label: str | None = None) -> Any:
     """Draw the loss over the iterations.
 
@@ -72,6 +74,7 @@ def history(record: Any, *, ax: Any = None, label: str | None = None) -> Any:
     return _finished(ax, label)
 
 
+@check_calls
 def schedule(scheduler: LRScheduler, steps: int, *, ax: Any = None, label: str | None = None) -> Any:
     """Draw the learning rates that a schedule will give, from where it stands; it does not move.
 
@@ -117,6 +120,7 @@ def schedule(scheduler: LRScheduler, steps: int, *, ax: Any = None, label: str |
     return _finished(ax, label)
 
 
+@check_calls
 def norms(
     params: ParameterBuffer,
     before: Mapping[str, ArrayLike] | None = None,
@@ -155,9 +159,10 @@ def norms(
     ['w', 'b']
     """
     chosen = _chosen(params, names)
+    params.gather_grads()
     columns = [
-        ("norm of the value", BLUE, "o", [float(norm(p.numpy())) for p in chosen.values()]),
-        ("norm of the gradient", ORANGE, "D", [float(norm(np.asarray(p.grad))) for p in chosen.values()]),
+        ("norm of the value", BLUE, "o", [float(norm(p.value)) for p in chosen.values()]),
+        ("norm of the gradient", ORANGE, "D", [float(norm(p.grad)) for p in chosen.values()]),
     ]
     if before is not None:
         ratios = [_ratio(name, p.numpy(), before) for name, p in chosen.items()]
@@ -174,6 +179,7 @@ def norms(
     return _finished(ax, None)
 
 
+@check_calls
 def sparsity(params: ParameterBuffer, threshold: float = 0.0, *, names: str = "*", ax: Any = None) -> Any:
     """Draw what share of each parameter is zero.
 

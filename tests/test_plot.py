@@ -70,6 +70,7 @@ def test_a_plot_changes_nothing(name, params):
 def test_what_holds_losses(record):
     line = nb.plot.history(record).lines[0]
     np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+    np.testing.assert_array_equal(line.get_ydata(), [2.0, 1.0, 0.5])
 
 
 def test_a_run_starts_at_no_iteration():
@@ -160,6 +161,7 @@ def test_what_is_drawn_stands_out_from_its_ground(name, style, params):
         (lambda p: nb.plot.norms(p, {"w": np.zeros(4)}), ParameterError, "has shape"),
         (lambda p: nb.plot.norms(p, {"b": np.zeros(2)}), ParameterError, "before lacks 'w'"),
         (lambda p: nb.plot.sparsity(p, -1.0), ValueError, "threshold"),
+        (lambda p: nb.plot.sparsity(p, treshold=1.0), TypeError, "did you mean 'threshold'"),
     ],
 )
 def test_wrong_arguments(call, error, match, params):
