@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nbopt._validation import as_flag, as_name
 from nbopt.averaging import state
 from nbopt.averaging.backup import Applied, Backup
-from nbopt.averaging.turn import Turn
+from nbopt.averaging.turn import turn
 from nbopt.buffer import ParameterBuffer
 from nbopt.chosen import as_parameters
 from nbopt.errors import ParameterError
@@ -97,7 +97,7 @@ class Average(ABC):
 
     def _take(self, name: str, *numbers: float) -> None:
         """Take the values of the parameters in, unless they are averages."""
-        with Turn(self, "this average took their values in, which are a mixture: load its last state"):
+        with turn(self, "this average took their values in, which are a mixture: load its last state"):
             self._refuse_applied("an average of averages would follow; call restore() first")
             self._sweep(name, *numbers)
 
@@ -163,39 +163,50 @@ class Average(ABC):
         array([4.])
         """
         as_flag(need_restore, "need_restore")
-        with Turn(self, "averages were put in place; call restore()"):
-            self._refuse_applied("call restore() before the next apply()")
-            rows, counts = self._storage.attributes, self._counts
-            chosen = (
-                (counts[:, averages.COUNT_MEMBER] != 0)
-                & (rows[:, t.ATTRIBUTE_AVERAGE] != 0.0)
-                & (self._weights != 0.0)
+        backup = None
+        try:
+            with turn(self, "averages were put in place; call restore()"):
+                backup = self._put_in_place()
+        except KeyboardInterrupt:  # which waited for the end of the turn
+            if backup is not None:
+                self.restore()
+            raise
+        return Applied(self, backup, bool(need_restore))
+
+    def _put_in_place(self) -> Backup:
+        """Do what `apply` does, in its turn."""
+        self._refuse_applied("call restore() before the next apply()")
+        rows, counts = self._storage.attributes, self._counts
+        chosen = (
+            (counts[:, averages.COUNT_MEMBER] != 0)
+            & (rows[:, t.ATTRIBUTE_AVERAGE] != 0.0)
+            & (self._weights != 0.0)
+        )
+        if not self._weights[counts[:, averages.COUNT_MEMBER] != 0].any():
+            kind = type(self).__name__
+            warnings.warn(
+                f"this {kind} has taken no values in: apply() leaves the parameters as they are; call "
+                f"{kind}.{self._takes}() after each step of the optimizer; do_model_average=False keeps "
+                "a parameter out",
+                RuntimeWarning,
+                stacklevel=3,
             )
-            if not self._weights[counts[:, averages.COUNT_MEMBER] != 0].any():
-                kind = type(self).__name__
-                warnings.warn(
-                    f"this {kind} has taken no values in: apply() leaves the parameters as they are; call "
-                    f"{kind}.{self._takes}() after each step of the optimizer; do_model_average=False keeps "
-                    "a parameter out",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            names = self._storage.layout.names
-            parts = [self._buffer[names[s]] for s in np.flatnonzero(chosen)]
-            wholes = list(dict.fromkeys(p._parent for p in parts if p._parent is not None))
-            self._refuse_held([p._parent or p for p in parts])
-            backup = Backup(self, {p.name: self._read(p).copy() for p in (*parts, *wholes)})
-            self._backup = backup
-            self._storage.backups.append(backup)
-            try:
-                counts[:, averages.COUNT_PLAN] = np.where(chosen, averages.PLAN_WRITE, averages.PLAN_LEAVE)
-                self._sweep("write_averages")
-                for whole in wholes:
-                    whole._recompose()
-            except BaseException:
-                self._put_back(backup)
-                raise
-            return Applied(self, backup, bool(need_restore))
+        names = self._storage.layout.names
+        parts = [self._buffer[names[s]] for s in np.flatnonzero(chosen)]
+        wholes = list(dict.fromkeys(p._parent for p in parts if p._parent is not None))
+        self._refuse_held([p._parent or p for p in parts])
+        backup = Backup(self, {p.name: self._read(p).copy() for p in (*parts, *wholes)})
+        self._backup = backup
+        self._storage.backups.append(backup)
+        try:
+            counts[:, averages.COUNT_PLAN] = np.where(chosen, averages.PLAN_WRITE, averages.PLAN_LEAVE)
+            self._sweep("write_averages")
+            for whole in wholes:
+                whole._recompose()
+        except BaseException:
+            self._put_back(backup)
+            raise
+        return backup
 
     def _read(self, parameter: Parameter) -> NDArray[Any]:
         return self._storage.memory.read(self._storage.writable(parameter))
@@ -237,7 +248,7 @@ class Average(ABC):
         >>> w.value
         array([4.])
         """
-        with Turn(self, "their own values were put back; call restore() again"):
+        with turn(self, "their own values were put back; call restore() again"):
             own = self._backup
             found = [b for b in self._storage.backups if b.average() is None] if own is None else [own]
             if not found:
@@ -312,7 +323,7 @@ class Average(ABC):
         >>> average.state_dict()["w.sum_1"]
         array([1.])
         """
-        with Turn(self):
+        with turn(self):
             self._refuse_applied("a checkpoint would lose their own values; call restore() first")
             return state.get(self)
 
@@ -346,7 +357,7 @@ class Average(ABC):
         1
         """
         as_flag(strict, "strict")
-        with Turn(self):
+        with turn(self):
             self._refuse_applied("call restore() first")
             state.put(self, state_dict, strict)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from nbopt.checkpoint import files, header
@@ -13,9 +10,10 @@ from nbopt.checkpoint.header import Section
 from nbopt.checkpoint.objects import Restorable, Stateful
 from nbopt.checkpoint.stored import Stored
 from nbopt.errors import CheckpointError, ConcurrencyError
+from nbopt.interrupts import uninterrupted
 from nbopt.standstill import Standstill
 
-__all__ = ["fill", "read", "uninterrupted"]
+__all__ = ["fill", "read"]
 
 Pairs = list[tuple[Restorable, Stored]]
 
@@ -38,23 +36,6 @@ def fill(path: files.Path, items: Sequence[Restorable]) -> None:
             raise _refusal(source.path, problems)
         with uninterrupted():
             _fill_all(source.path, pairs)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off a KeyboardInterrupt to the end of the block."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    pending: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *args: pending.append(args))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if pending:
-            handler(*pending[0])
 
 
 def _refusal(path: str, problems: Sequence[str]) -> CheckpointError:

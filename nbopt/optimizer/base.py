@@ -13,6 +13,7 @@ from nbopt._validation import as_flag, as_name
 from nbopt.buffer import ParameterBuffer
 from nbopt.clip import GradientClip
 from nbopt.errors import ParameterError
+from nbopt.interrupts import uninterrupted
 from nbopt.kernels import tables as t
 from nbopt.kernels.rule import Rule
 from nbopt.optimizer import schedule, state
@@ -194,8 +195,9 @@ class Optimizer(Stepping):
         held = [{"params": g["params"]} for g in self._groups]
         check_disjoint([*held, values])
         clip_rows([*(g["grad_clip"] for g in self._groups), values["grad_clip"]])
-        self._place_group(values)
-        self._write_groups()
+        with uninterrupted():
+            self._place_group(values)
+            self._write_groups()
 
     # --- rates and groups
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbopt._validation import as_flag, as_number, nearest
 from nbopt.clip import as_clip
+from nbopt.interrupts import uninterrupted
 from nbopt.regularizer import Regularizer, as_regularizer
 
 __all__ = [
@@ -140,12 +141,13 @@ class ParamGroup(dict[str, Any]):
             for key, value in dict(*args, **kwargs).items()
         }
         before = dict(self)
-        super().update(checked)
-        try:
-            self._written(checked)
-        except Exception:
-            super().update(before)
-            raise
+        with uninterrupted():
+            super().update(checked)
+            try:
+                self._written(checked)
+            except Exception:
+                super().update(before)
+                raise
 
     def __ior__(self, other: Any) -> ParamGroup:  # type: ignore[misc,override]
         self.update(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nbopt._validation import as_real
@@ -18,18 +19,34 @@ if TYPE_CHECKING:
 __all__ = ["minimize", "step_with"]
 
 
+def _alone(opt: Stepping, work: Callable[[], None]) -> None:
+    """Do what ends in a step; while another thread is in such a call, refuse.
+
+    Not by a lock, nor by a `with`: an interrupt at its beginning or end would leave it held for ever. What is
+    the first to stand in line here has the turn, and one call takes it out.
+    """
+    turns, own = opt._tables.turns, object()
+    try:
+        turns[own] = None
+        if opt._tables.counters[t.BUSY] or list(turns)[0] is not own:  # noqa: RUF015  (one call: no mixture)
+            opt._refused(t.CONCURRENT)
+        work()
+    finally:
+        turns.pop(own, None)
+
+
 def step_with(opt: Stepping, grads: Mapping[str, ArrayLike | None] | ArrayLike) -> None:
     """Copy gradients in and step, as one: another thread gets in before or after."""
-    if opt._tables.counters[t.BUSY] or not opt._tables.lock.acquire(blocking=False):
-        opt._refused(t.CONCURRENT)
-    try:
-        if isinstance(grads, Mapping):
+
+    def work() -> None:
+        given = grads
+        if isinstance(given, Mapping):
             weights = dict.fromkeys((p._parent or p).name for p in opt._held())
-            grads = {**weights, **grads}
-        opt._buffer.set_grads(grads)
+            given = {**weights, **given}
+        opt._buffer.set_grads(given)
         opt.step()
-    finally:
-        opt._tables.lock.release()
+
+    _alone(opt, work)
 
 
 def minimize(
@@ -48,15 +65,22 @@ def minimize(
             opt._last_loss = as_real(value, "loss must be a number, or a callable that returns one")
     moving = {part for p in chosen if p not in left_out for part in p._moved}
     still = [part for p in own for part in p._moved if part not in moving]
-    before = [part._row[t.ATTRIBUTE_TRAINABLE] for part in still]
-    try:
-        for part in still:
-            part._row[t.ATTRIBUTE_TRAINABLE] = 0.0
-        opt.step()
-    finally:
-        for part, value in zip(still, before, strict=True):
-            part._row[t.ATTRIBUTE_TRAINABLE] = value
     storage = opt._buffer._seal()
+    # NumPy looks for interrupts while it reads a list, and not while it copies between arrays.
+    places = np.array([storage.segment_of[part.name] for part in still], np.intp), t.ATTRIBUTE_TRAINABLE
+
+    def work() -> None:
+        before = np.array(storage.attributes[places])
+        try:
+            storage.attributes[places] = 0.0
+            opt.step()
+        finally:
+            storage.attributes[places] = before  # at once: no interrupt leaves a part of them frozen
+
+    if still:
+        _alone(opt, work)
+    else:
+        opt.step()
     present = storage.attributes[:, t.ATTRIBUTE_PRESENT]
     took_part = [
         p

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nbopt._state_dict import as_mapping, as_saved_array, misfits, refuse
 from nbopt._validation import as_integer, as_number
 from nbopt.errors import NboptError, StateDictError
+from nbopt.interrupts import uninterrupted
 from nbopt.kernels import tables as t
 from nbopt.memory import Array
 from nbopt.optimizer import schedule
@@ -77,7 +78,7 @@ def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:
     """Fill in a state dictionary, after checking all of it."""
     problems, fill = examine(opt, saved, strict)
     refuse(opt, problems)
-    with Standstill(f"this {type(opt).__name__}", [opt._tables]).held():
+    with uninterrupted(), Standstill(f"this {type(opt).__name__}", [opt._tables]).held():
         fill()
 
 

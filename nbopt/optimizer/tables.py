@@ -37,7 +37,7 @@ def _free_in_child() -> None:
     global _listing
     _listing = threading.Lock()
     for tables in list(_live):
-        tables.lock = threading.Lock()
+        tables.turns = {}
 
 
 if hasattr(os, "register_at_fork"):
@@ -97,7 +97,7 @@ class Tables:
         self.rates: Table = memory.table(np.array([rate]))
         self.counters: Table = memory.table(counters, _COUNTERS_STEPPED)
         self.flushed = 0  # FLUSHED of the steps that were looked at, until `Optimizer.check` says it
-        self.lock = threading.Lock()  # around gradients that are handed in with a step
+        self.turns: dict[object, None] = {}  # of calls that write what their step reads, see partial
         self._rank = np.argsort(np.argsort(np.array(layout.names, object)))  # of each name
         # In the order of nbopt.kernels.tables, from TRAINABLE on.
         self._arrays = (

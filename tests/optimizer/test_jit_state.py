@@ -79,6 +79,16 @@ def test_a_new_group_is_seen():
     np.testing.assert_array_equal(params.to_vector(), [-1.0, 0.5])
 
 
+def test_a_rate_is_written_into():
+    _, opt, state = one()
+    with pytest.raises(AttributeError, match=r"lr of a JitState cannot be set; write state\.lr\[0\] = value"):
+        state.lr = 0.5
+    with pytest.raises(AttributeError, match="learning_rate of a JitState cannot be set"):
+        state.learning_rate = 0.5
+    state.lr[0] = 0.5
+    assert opt.get_lr() == 0.5
+
+
 # --- life time ------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,10 @@ class JitState(NamedTuple):
     lr: NDArray[np.float64]
     call: NDArray[np.int64]
 
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        mend = "; write state.lr[0] = value" if name == "lr" else ""
+        raise AttributeError(f"{name} of a JitState cannot be set{mend}")
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "the state of a jit step belongs to its optimizer and cannot be copied or pickled; copy the "
