@@ -84,7 +84,7 @@ def _by_part(params, opt):
 
 def _by_loop(params, opt):
     _, state = opt.jit_step()
-    return lambda: loop(state, 100)
+    return lambda: loop(state, 20)
 
 
 def _averaging():
@@ -175,10 +175,10 @@ INTERRUPTED = {
 def bear_interrupts(count):
     """Do each kind of work until Ctrl-C, `count` times; say with a line when it may come."""
     for name, make in INTERRUPTED.items():
-        faulthandler.dump_traceback_later(300, exit=True)
         work, check = make()
         work()
         for _ in range(count):
+            faulthandler.dump_traceback_later(120, exit=True)
             with contextlib.suppress(KeyboardInterrupt):
                 os.write(1, f"{name}\n".encode())
                 while True:
