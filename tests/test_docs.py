@@ -188,3 +188,10 @@ def test_every_page_is_in_an_index(index):
     pages = {path.stem for path in (ROOT / "docs" / index).parent.glob("*.rst")}
     included = {"index", "behaviours-table", "performance-table"}
     assert {name for name in entries(index, "toctree") if "/" not in name} == pages - included
+
+
+def test_every_test_that_the_contract_names_exists():
+    text = (ROOT / "docs" / "contract.rst").read_text(encoding="utf-8")
+    named = set(re.findall(r"``(tests/[^`]+)``", text))
+    assert len(named) > 10
+    assert {path for path in named if not (ROOT / path).exists()} == set()
