@@ -252,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        child.set_defaults(work=command(child), prog=child.prog)
+        child.set_defaults(work=command(child), prog=child.prog, refuse=child.error)
     return parser
 
 
@@ -268,7 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
     """
-    args = _parser().parse_args(argv)
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:  # the command's help is the one to read
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = args.work(args)
         sys.stdout.flush()

@@ -71,7 +71,10 @@ def _misfit(
     for key in kwargs:
         if key not in legal:
             return f"{label} got an unknown argument {key!r}; {hints.get(key) or nearest(key, legal)}"
-    form = [name if part.default is part.empty else f"{name}=..." for name, part in legal.items()]
+    form = [
+        name if part.default is part.empty and part.kind is not part.KEYWORD_ONLY else f"{name}=..."
+        for name, part in legal.items()
+    ]
     return f"{label}: {reason}; write {label}({', '.join(form)})"
 
 

@@ -331,5 +331,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = getattr(value, "__qualname__", None) or repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,14 @@ ENDS = {
 CONVERGED = "No element of the gradient is larger than tol."
 
 
-@check_calls
+HINTS = {
+    "jac": "fun writes the gradients into the parameters, as in params['w'].grad = dw",
+    "bounds": "scipy.optimize.minimize(..., bounds=bounds, method=nb.scipy.momentum) keeps bounds",
+    "options": "write maxiter=... itself, and what is the optimizer's to the optimizer",
+}
+
+
+@partial(check_calls, hints=HINTS)
 def minimize(
     fun: Callable[..., Any],
     params: ParameterBuffer,
@@ -141,6 +149,13 @@ def minimize(
                 close()
 
 
+class _History(list[float]):
+    """Losses in a row, of which a printed result shows the ends."""
+
+    def __str__(self) -> str:
+        return str(np.array(self))
+
+
 class _Run:
     """What is known so far."""
 
@@ -153,7 +168,7 @@ class _Run:
         tol: float | None,
     ):
         self._fun, self._args, self._params, self._opt, self._tol = fun, args, params, opt, tol
-        self._history: list[float] = []
+        self._history = _History()
         self._best_x, self._best = self._x(), math.nan
         self._loss = math.nan
         self._stop = ""
@@ -225,10 +240,7 @@ class _Run:
             shown = OptimizeResult(x=x.copy(), fun=loss, nit=self._nit, nfev=len(self._history), lr=lr)
             shown.update(params=self._params, opt=self._opt)
             try:
-                if takes_result:
-                    call(intermediate_result=shown)
-                else:
-                    call(shown.x)
+                _show(call, takes_result, shown)
             except StopIteration as stop:
                 stopped = True
                 self._stop = " ".join([ENDS[99][1], *map(str, stop.args)])
@@ -296,6 +308,20 @@ def as_callbacks(callback: Any) -> list[Callable[..., Any]]:
         if not callable(call):
             raise TypeError(f"callback must be a function, or a list of functions, got {type(call).__name__}")
     return found
+
+
+def _show(call: Callable[..., Any], takes_result: bool, result: OptimizeResult) -> None:
+    if takes_result:
+        call(intermediate_result=result)
+        return
+    try:
+        call(result.x)
+    except (AttributeError, TypeError) as error:
+        error.add_note(
+            "A callback takes the vector xk, or a result with fun, nit and more where the name of its one "
+            "parameter is intermediate_result."
+        )
+        raise
 
 
 def _takes_result(call: Callable[..., Any]) -> bool:

@@ -130,7 +130,10 @@ def test_command_line_fingerprint_is_the_same_for_any_number_of_threads(tmp_path
         (["demo", "--output", "folder.png"], "is a folder"),
         (["demo", "--output", "x.png", "--no-picture"], "not allowed with"),
         (["demo", "--epoch", "1"], "--epoch"),
-        (["demo", "--colour", "red"], "--colour"),
+        (
+            ["demo", "--colour", "red"],
+            "demo: error: unrecognized arguments: --colour red (see python -m nbopt demo --help)",
+        ),
         (["demo", "--weight-norm", "--compare"], "not allowed with"),
         (["demo", "--weight-norm=1"], "ignored explicit argument"),
         (["demo", "--weight-norm", "1"], "unrecognized arguments: 1"),

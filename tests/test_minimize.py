@@ -462,6 +462,22 @@ def test_stop():
     assert opt.get_lr() == 0.125
 
 
+@pytest.mark.parametrize(
+    ("callback", "error"), [(lambda state: state.fun, AttributeError), (lambda i, loss: None, TypeError)]
+)
+def test_a_callback_of_another_form_is_told_how(callback, error):
+    with pytest.raises(error) as caught:
+        run(small(), callback=callback)
+    assert "is intermediate_result." in caught.value.__notes__[0]
+
+
+def test_a_printed_result_shows_the_ends_of_its_history():
+    result = run(small(), maxiter=200)
+    assert "..." in str(result.history)
+    assert len(str(result)) < len(str(list(result.history)))
+    assert repr(result.history) == repr(list(result.history))
+
+
 def test_callbacks_are_closed():
     class Closing:
         closed = 0
@@ -511,6 +527,9 @@ REFUSED = {
         "ParameterBuffer ndarray from_arrays nb.scipy.momentum",
     ),
     "params-dict": ({"params": {"w": 1.0}}, TypeError, "ParameterBuffer dict"),
+    "jac": ({"jac": True}, TypeError, "minimize 'jac' params['w'].grad"),
+    "bounds": ({"bounds": [(0, 1)]}, TypeError, "minimize 'bounds' nb.scipy.momentum"),
+    "options": ({"options": {"maxiter": 3}}, TypeError, "minimize 'options' maxiter=..."),
     "opt-class": ({"opt": nb.optimizer.SGD}, TypeError, "optimizer class SGD parameters=params"),
     "opt-name": ({"opt": "adam"}, TypeError, "optimizer str"),
     "opt-of-others": ({"params": small()}, ParameterError, "'w' another buffer"),

@@ -48,6 +48,26 @@ PARAMETERS = {
         TypeError,
         "CheckpointEvery path must be a string or a path, got 10; write CheckpointEvery('run",
     ),
+    "rate-class": (
+        lambda m: nb.optimizer.SGD(nb.optimizer.lr.StepDecay, m.params),
+        TypeError,
+        "learning_rate must be a number, got the class StepDecay; a schedule of nbopt.optimizer.lr is legal",
+    ),
+    "rate-function": (
+        lambda m: nb.optimizer.SGD(lambda step: 0.1, m.params),
+        TypeError,
+        "learning_rate must be a number, got function ... LambdaDecay",
+    ),
+    "minimize-maxiter": (
+        lambda m: nb.minimize(print, m.params, m.opt),
+        TypeError,
+        "missing a required argument: 'maxiter'; write minimize(fun, params, opt, maxiter=..., args=...",
+    ),
+    "check-gradient-vector": (
+        lambda m: nb.check_gradient(print, X),
+        TypeError,
+        "params must be a ParameterBuffer, got ndarray; ... scipy.optimize.check_grad",
+    ),
     "tree-single": (
         lambda m: nb.jax.from_pytree(X),
         TypeError,
