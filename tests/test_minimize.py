@@ -473,7 +473,7 @@ def test_a_callback_of_another_form_is_told_how(callback, error):
 
 def test_a_printed_result_shows_the_ends_of_its_history():
     result = run(small(), maxiter=200)
-    assert "..." in str(result.history)
+    assert "..." in str(result)
     assert len(str(result)) < len(str(list(result.history)))
     assert repr(result.history) == repr(list(result.history))
 
