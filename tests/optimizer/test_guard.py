@@ -1,5 +1,7 @@
 """What a refused step leaves alone beside the parameters, and finite gradients whose update overflows: N7."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,47 @@ def test_an_update_that_overflows_is_a_step(mode, way):  # O36
     step()
     opt.check()
     assert (opt.step_count, opt.steps_skipped) == (2, 0)
+
+
+@ways
+@pytest.mark.parametrize("name", ["b", "w"])
+def test_a_refusal_tells_of_a_value_that_is_not_finite(name, way):
+    """A model that has left the range gives such gradients: what went first is the update."""
+    params = normed()
+    opt = nb.optimizer.Momentum(1e10, 0.9, params, nonfinite="raise")
+    grads = gradients(params)
+    grads[name].flat[1] = 1e300
+    params.set_grads(grads)
+    step = way(opt)
+    step()
+    opt.check()
+    part = {"b": "b", "w": "w_g"}[name]
+    assert not np.isfinite(params[part].value).all()
+    params[name].grad = np.full_like(grads[name], NAN)
+    error = refused(opt, step)
+    assert (error.name, error.step) == (name, 2)
+    assert f"the gradient of {name!r} is nan" in str(error)
+    assert re.search(rf"the value of '{part}' is \S+ at \([\d, ]+\) already", str(error))
+
+
+def test_a_gradient_that_was_mended_since_stays_the_reason():
+    params = small()
+    opt = nb.optimizer.Momentum(0.1, 0.9, params)
+    params["b"].set_value([INF, *params["b"].value[1:]])
+    params["b"].grad[1] = NAN
+    by_loop(opt)()
+    params["b"].grad = np.zeros_like(params["b"].grad)
+    error = refused(opt, opt.check)
+    assert "the gradient of 'b' was not finite, and the value of 'b' is inf at (0,) already" in str(error)
+    assert (error.name, error.index) == ("b", ())
+
+
+@ways
+def test_a_refusal_tells_nothing_of_values_that_are_finite(way):
+    params = small()
+    opt = nb.optimizer.Momentum(0.1, 0.9, params)
+    params["b"].grad[1] = NAN
+    assert "value" not in str(refused(opt, way(opt)))
 
 
 @ways
