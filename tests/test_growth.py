@@ -14,6 +14,15 @@ ROUNDS = 200  # in a window that is measured
 WINDOWS = 3  # something that stays behind is there after each; what others do in the meantime is not
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _alone():
+    """Leave what earlier tests hold out of every collection."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def made(nonfinite="raise", rate=0.1):
     params = nb.ParameterBuffer.from_arrays({f"w{i}": np.ones(7, np.float32) for i in range(10)})
     clip = nb.ClipGradByGlobalNorm(1.0)
