@@ -120,6 +120,7 @@ class _Parameters(Restorable):
     """The values of a buffer; with weight norm v and g, from which w follows."""
 
     def __init__(self, keyword: str | None, buffer: ParameterBuffer):
+        buffer.gather_grads()
         still = Standstill("these parameters", tables_of(buffer))
         parts = [part for p in buffer.values() for part in p._moved]
         super().__init__(keyword, "ParameterBuffer", {part.name: _memory(part) for part in parts}, still)
@@ -223,6 +224,7 @@ class Stateful(Restorable):
 
 def as_weights(buffer: ParameterBuffer, parameters: Iterable[Parameter]) -> Item:
     """Return the composed weights of some parameters of a buffer, to be saved alone."""
+    buffer.gather_grads()
     still = Standstill("these parameters", tables_of(buffer))
     return Item(None, "weights", {p.name: p._current() for p in parameters}, still)
 

@@ -30,6 +30,12 @@ class _Adopted(nb.ParameterBuffer):
         if self._link is not None:
             self._link.gather()
 
+    def _prepare_step(self) -> None:
+        """Gather, before values change."""
+        self.gather_grads()
+        if self._link is not None:
+            self._link.tell_autograd()
+
     def set_grads(self, grads: Any) -> None:
         """Copy gradients in, over those of torch."""
         self.gather_grads()
@@ -44,6 +50,7 @@ class _Adopted(nb.ParameterBuffer):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # A copy belongs to no module: torch copies parameters without asking.
+        self.gather_grads()
         return nb.ParameterBuffer.__new__, (nb.ParameterBuffer,), self.__getstate__()
 
 

@@ -36,6 +36,11 @@ def tensor_of(parameter: nb.Parameter) -> Any:
         ) from None
 
 
+def _as_gradient_of(tensor: Any, grad: Any) -> Any:
+    """Return a gradient of any layout, and of the dtype that ``grad_dtype`` allows, as NumPy can read it."""
+    return grad.detach().to_dense().to(tensor.dtype)
+
+
 class Link:
     """The tensors of a module, made views of a buffer.
 
@@ -56,7 +61,7 @@ class Link:
         for parameter, tensor in zip(self._parameters, self._tensors, strict=True):
             if not tensor.requires_grad:
                 parameter.trainable = False
-        grads = {name: p.grad.detach().to_dense() for name, p in named.items() if p.grad is not None}
+        grads = {name: _as_gradient_of(p, p.grad) for name, p in named.items() if p.grad is not None}
         params.clear_grad(set_to_zero=False)
         params.set_grads({name: grad.numpy() for name, grad in grads.items()})
         # Everything that can fail has been done.
@@ -103,7 +108,7 @@ class Link:
                 self._tensors[i].grad = self._seen[i] = view
 
     def gather(self) -> None:
-        """Take over what torch has put in other places, and tell autograd that the values are to change."""
+        """Take over what torch has put in other places."""
         if not (
             all(map(operator.is_, map(dict.get, self._homes, self._keys), self._held))
             and self._value_pointers() == self._pointers
@@ -115,9 +120,14 @@ class Link:
             and list(map(_requires_grad, self._tensors)) == self._needed
         ):
             self._take_over()
-        torch.autograd.graph.increment_version(self._tensors)
         if self._normed:
             self._decompose()
+
+    def tell_autograd(self) -> None:
+        """Say that the values are about to change: a graph that needs them as they were is of no use then."""
+        torch.autograd.graph.increment_version(self._tensors)
+        if self._normed:
+            self._versions = self._normed_versions()
 
     def _refuse(self) -> None:
         pointers = zip(self._parameters, self._value_pointers(), self._pointers, strict=True)
@@ -143,7 +153,7 @@ class Link:
             if grad is None:
                 parameter.grad = None
             elif grad is not self._views[i]:
-                grad = grad.detach().to_dense()
+                grad = _as_gradient_of(tensor, grad)
                 if parameter.has_grad:
                     into.append(self._views[i])
                     come.append(grad)
@@ -157,8 +167,7 @@ class Link:
 
     def _decompose(self) -> None:
         """Of a weight that torch has written to, find g and v."""
-        versions = [version + 1 for version in self._versions]  # one of `gather`
-        for (parameter, tensor), version in zip(self._normed, versions, strict=True):
+        for (parameter, tensor), version in zip(self._normed, self._versions, strict=True):
             if tensor._version != version:
                 parameter.value = np.array(tensor.detach().numpy())
         self._versions = self._normed_versions()

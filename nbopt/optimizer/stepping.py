@@ -58,16 +58,16 @@ class Stepping(Report):
         >>> nb.optimizer.SGD(0.1, nb.ParameterBuffer.from_arrays({"w": [1.0]})).compile()
         """
         run = self._tables.program.entry()
-        gather = self._buffer.gather_grads
+        prepare = getattr(self._buffer, "_prepare_step", self._buffer.gather_grads)
         if type(self._buffer).gather_grads is ParameterCollection.gather_grads:
             self._run = run
             return
 
-        def gather_and_run() -> int:
-            gather()
+        def prepare_and_run() -> int:
+            prepare()
             return run()
 
-        self._run = gather_and_run
+        self._run = prepare_and_run
 
     def jit_step(self) -> tuple[Callable[[JitState], int], JitState]:
         """Return the whole step as a compiled function, and its argument, for compiled code of your own.

@@ -428,6 +428,55 @@ def test_autograd_notices_a_step():
         loss.backward()
 
 
+NO_STEPS = {
+    "clear": lambda params, opt: opt.clear_grad(),
+    "clear one": lambda params, opt: nb.optimizer.SGD(0.1, params["last.bias"]).clear_grad(),
+    "torch's zero_grad": lambda params, opt: nb.torch.Optimizer(opt).zero_grad(),
+    "read": lambda params, opt: params.to_vector("grad"),
+}
+
+
+@pytest.mark.parametrize("how", NO_STEPS)
+def test_what_is_no_step_leaves_a_graph_alone(how):
+    """Many loops clear between the forward and the backward pass."""
+    net, params, opt = adopted()
+    loss = net(batch(0)).square().mean()
+    NO_STEPS[how](params, opt)
+    loss.backward()
+    assert params["last.weight"].grad.any()
+
+
+KEPT = {
+    "save": lambda params, path: nb.save(path, params),
+    "export": lambda params, path: nb.export(path, params),
+    "pickle": lambda params, path: path.write_bytes(pickle.dumps(params)),
+}
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_what_is_kept_is_what_the_module_holds(how, tmp_path):
+    layer, path = torch.nn.Linear(3, 2), tmp_path / "kept"
+    params = nb.torch.adopt(layer, attrs={"weight": nb.WeightNormParamAttr(dim=0)})
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 0.0, 4.0], [0.0, 2.0, 0.0]]))
+    KEPT[how](params, path)
+    assert params["weight"].weight_g.numpy().ravel().tolist() == [5.0, 2.0]
+    layer.load_state_dict({"weight": torch.ones(2, 3), "bias": torch.ones(2)}, assign=True)
+    with pytest.raises(nb.errors.ParameterError, match="no longer lies in the buffer"):
+        KEPT[how](params, path)
+
+
+def test_gradients_of_another_dtype_are_taken_over():
+    layer = torch.nn.Linear(2, 1)
+    params = nb.torch.adopt(layer)
+    params.clear_grad(set_to_zero=False)
+    layer.zero_grad()
+    params.gather_grads()
+    layer.weight.grad_dtype = None
+    layer.weight.grad = torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)
+    assert params.to_vector("grad").tolist() == [1.0, 2.0, 0.0]
+
+
 def test_weights_that_torch_writes_get_g_and_v():
     layer = torch.nn.Linear(3, 2)
     params = nb.torch.adopt(layer, attrs={"weight": nb.WeightNormParamAttr(dim=0)})
