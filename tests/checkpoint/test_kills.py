@@ -66,7 +66,7 @@ def test_a_kill_at_every_call(tmp_path, path, monkeypatch):
 
 
 @forks
-def test_200_kills_spread_over_a_save(tmp_path):
+def test_200_kills_spread_over_a_save(tmp_path, counted):
     path = tmp_path / "run"
     old, new = (
         nb.ParameterBuffer.from_arrays({"w": np.full(100_000, value), "b": [value]}) for value in (OLD, NEW)
@@ -105,6 +105,7 @@ def test_200_kills_spread_over_a_save(tmp_path):
     assert outcomes[OLD] > 20
     assert outcomes[NEW] > 5
     assert orphans > 20
+    counted("kills during a save", 200)
 
 
 def test_the_temporary_of_a_live_writer_stays(tmp_path, path):
