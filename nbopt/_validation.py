@@ -101,7 +101,7 @@ def as_real(value: Any, demand: str) -> float:
         array = np.asarray(value.item() if callable(getattr(value, "item", None)) else value)
     except (RuntimeError, TypeError, ValueError):  # several elements
         array = np.zeros(0)
-    if array.size != 1 or array.dtype.kind not in "iuf":
+    if array.size != 1 or array.dtype.kind not in "iuf" or np.ma.is_masked(value):
         raise TypeError(f"{demand}, got {_show(value)}")
     return float(array.reshape(()))
 
@@ -226,6 +226,8 @@ def as_array(value: Any, what: str, error: type[NboptError] = ParameterError) ->
     """
     if isinstance(value, Mapping):
         raise TypeError(f"{what} must hold real numbers, got a mapping; for a tree, join names as in 'fc.w'")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise error(f"{what} has masked elements; write array.filled(0.0), or what else they shall be")
     try:
         return np.asarray(value)
     except ValueError as cause:

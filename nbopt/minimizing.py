@@ -183,7 +183,7 @@ class _Run:
         try:
             while not self._converged():
                 if self._nit == maxiter:
-                    return self._at_the_end()
+                    return self._at_the_end(converged=False)
                 if self._iteration(callbacks):
                     return 99
         except KeyboardInterrupt:
@@ -191,19 +191,17 @@ class _Run:
             self._params.from_vector(self._best_x, space="trainable")
             self._loss, self._stop = self._best, ""
             return 130
-        self._stop = CONVERGED
-        return 0
+        status = self._at_the_end(converged=True)
+        self._stop = CONVERGED if status == 0 else ""
+        return status
 
-    def _at_the_end(self) -> int:
+    def _at_the_end(self, converged: bool) -> int:
         if not math.isfinite(self._loss):
             return 3
-        return 0 if self._tol is None else 1
+        return 0 if converged or self._tol is None else 1
 
     def _first(self, maxiter: int) -> None:
-        before = self._opt.step_count, self._opt.steps_skipped
         self._evaluate()
-        if (self._opt.step_count, self._opt.steps_skipped) != before:
-            raise ParameterError("fun must not step the optimizer: take opt.step() out of it")
         self._best = self._loss
         if maxiter and not any(g.any() for g in self._gradients()):
             warnings.warn(
@@ -213,8 +211,16 @@ class _Run:
                 stacklevel=5,
             )
 
+    def _steps(self) -> tuple[int, int]:
+        return self._opt.step_count, self._opt.steps_skipped
+
     def _evaluate(self) -> None:
+        before = self._steps()
         self._loss = as_returned_loss(self._fun(self._params, *self._args))
+        if self._steps() != before:
+            raise ParameterError(
+                "fun must not step the optimizer, nor another thread while it runs: take opt.step() out of it"
+            )
         self._history.append(self._loss)
 
     def _keep_best(self) -> None:

@@ -194,6 +194,7 @@ NO_LOSSES = {
     "true": (True, "True"),
     "complex": (1j, "1j"),
     "fraction": (Fraction(1, 2), "Fraction"),
+    "masked": (np.ma.masked, "masked"),
 }
 
 
@@ -215,6 +216,8 @@ def test_a_last_loss_that_is_not_finite(loss):
     result = run(small(), fun=scripted([2.0, 1.0, loss]), maxiter=2)
     assert (result.success, result.status, result.best_fun) == (False, 3, 1.0)
     assert "not finite" in result.message
+    flat = run(small(), fun=scripted([loss]), tol=1e9)
+    assert (flat.success, flat.status, flat.message) == (False, 3, result.message)
 
 
 def break_after(count):
@@ -570,6 +573,17 @@ def test_a_function_that_steps():
 
     with pytest.raises(ParameterError, match=r"take opt.step\(\) out"):
         run(params, opt, fun=train)
+    losses = []
+
+    def train_later(params):
+        losses.append(bowl(params))
+        if len(losses) == 3:
+            opt.step()
+        return losses[-1]
+
+    with pytest.raises(ParameterError, match=r"take opt.step\(\) out"):
+        run(params, opt, fun=train_later)
+    assert len(losses) == 3
 
 
 def test_a_function_that_writes_no_gradient():

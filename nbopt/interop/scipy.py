@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
+import numbers
 import traceback
 import warnings
 from collections.abc import Callable
@@ -246,6 +248,8 @@ def _run(kind: type[nb.Optimizer], given: dict[str, Any]) -> OptimizeResult:
     params = nb.ParameterBuffer.from_arrays({"x": x0}, dtype="float64")
     opt = kind(parameters=params, **options)
     tol = given["tol"]
+    if not isinstance(given["tol"], numbers.Real | None):
+        raise TypeError(f"tol must be a number, got {type(tol).__name__} {tol!r}")
     if tol is not None and not tol >= 0.0:
         raise HyperparameterError(f"tol must be a number >= 0, got {tol!r}")
     args = given["args"] if isinstance(given["args"], tuple) else (given["args"],)
@@ -277,7 +281,9 @@ def _solve(
             raise
         result = error.result
     at_last = np.array_equal(result.x, problem.x, equal_nan=True)  # neither put back nor interrupted
-    if problem.converged and at_last and result.status in (0, 99):
+    if problem.converged and at_last and not math.isfinite(result.fun):
+        result.update(success=False, status=3, message="The loss is not finite.")
+    elif problem.converged and at_last and result.status in (0, 99):
         result.update(success=True, status=0, message="No element of the gradient is larger than tol.")
     elif given["tol"] is not None and result.status == 0:
         result.update(success=False, status=1, message="Maximum number of iterations has been exceeded.")
@@ -325,6 +331,8 @@ class _Problem:
         gradient = self._jac(self.x.copy(), *self._args)
         if gradient is None:
             raise TypeError("jac must return the gradient, got None; is the return missing?")
+        if np.ma.is_masked(gradient):
+            raise ParameterError("jac must return the whole gradient, got one with masked elements")
         gradient = np.atleast_1d(np.asarray(gradient))
         if gradient.shape != self.x.shape:
             raise ParameterError(f"jac must return a gradient of shape {self.x.shape}, got {gradient.shape}")

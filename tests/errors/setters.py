@@ -49,6 +49,11 @@ PARAMETERS = {
         ParameterError,
         "value of 'w' is no array of numbers",
     ),
+    "value-masked": (
+        to(w, "value", np.ma.masked_less(SHAPE, 2.0 * SHAPE)),
+        ParameterError,
+        "value of 'w' has masked elements",
+    ),
     "value-text": (to(w, "value", "1"), TypeError, "value of 'w' must hold real numbers, got dtype <U1"),
     "value-none": (to(w, "value", None), TypeError, "value of 'w' must hold real numbers, got dtype object"),
     "value-complex": (

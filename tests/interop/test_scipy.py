@@ -257,6 +257,8 @@ def test_a_gradient_that_is_not_finite(bad):
 def test_a_loss_that_is_not_finite():
     result = solve(fun=lambda x: (math.nan, x - 1.0), maxiter=3)
     assert (result.success, result.status, result.nit) == (False, 3, 3)
+    result = solve(fun=lambda x: (math.nan, x - 1.0), tol=1e9)
+    assert (result.success, result.status, result.nit) == (False, 3, 0)
 
 
 def test_interrupted():
@@ -331,6 +333,11 @@ GRADIENTS = {
     "none": ([None] * 3, TypeError, "real numbers"),
     "nothing": (None, TypeError, "jac must return the gradient, got None; is the return missing"),
     "complex": (np.ones(3) * 1j, TypeError, "real numbers"),
+    "masked": (
+        np.ma.masked_array(np.ones(3), [0, 1, 0]),
+        ParameterError,
+        "the whole gradient, got one with masked",
+    ),
 }
 
 
@@ -349,6 +356,7 @@ WRONG = {
     "range": ({"momentum": 1.5}, HyperparameterError, "momentum"),
     "maxiter": ({"maxiter": -1}, HyperparameterError, "maxiter"),
     "tolerance": ({"tol": -1.0}, HyperparameterError, "tol"),
+    "tolerance-text": ({"tol": "small"}, TypeError, "tol must be a number, got str 'small'"),
     "callback": ({"callback": nb.callbacks.History}, TypeError, r"write History\(...\)"),
 }
 
