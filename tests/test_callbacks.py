@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import os
+import signal
 import subprocess
 import sys
 
@@ -238,6 +240,26 @@ def test_a_row_that_was_cut_short_is_dropped(kept, tmp_path):
     assert path.read_bytes() == b"".join(rows) + b"9,0.125,,\n"
 
 
+def test_a_row_that_found_no_room_leaves_nothing(tmp_path):
+    """Else the next one would go on in the middle of it."""
+    resource = pytest.importorskip("resource", reason="limits are of POSIX")
+    path = tmp_path / "log.csv"
+    log = callbacks.CSVLogger(path)
+    log(0.5)
+    whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 3, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            log(0.25)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == whole
+    log(0.125)
+    assert [row["loss"] for row in read(path)] == ["0.5", "0.125"]
+
+
 def test_a_log_that_a_spreadsheet_saved(tmp_path):
     path = tmp_path / "log.csv"
     path.write_bytes(b"step,loss,lr,grad_norm\r\n1,0.5,,\r\n")
@@ -362,6 +384,7 @@ REFUSED = {
     "restore": ("EarlyStopping", {"restore_best": 1}, TypeError, "restore_best must be True or False"),
     "append": ("CSVLogger", {"path": "x.csv", "append": "a"}, TypeError, "append must be True or False"),
     "folder": ("CSVLogger", {"path": "no/such/folder.csv"}, FileNotFoundError, "folder.csv"),
+    "device": ("CSVLogger", {"path": os.devnull}, HyperparameterError, "no regular file"),
     "every": ("CheckpointEvery", {"path": "x", "every": 0}, HyperparameterError, "every must be >= 1"),
     "keep": ("CheckpointEvery", {"path": "{step}", "keep": 0}, HyperparameterError, "keep must be >= 1"),
     "keep-one-file": ("CheckpointEvery", {"path": "x", "keep": 2}, HyperparameterError, "{step}"),

@@ -110,7 +110,7 @@ class CSVLogger:
     Raises
     ------
     HyperparameterError
-        If the file to go on with has other columns.
+        If the file to go on with has other columns, or is a device or a pipe.
 
     Examples
     --------
@@ -130,6 +130,8 @@ class CSVLogger:
         self.path = Path(path)
         self._calls = 0
         header = _line(Row._fields)
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise HyperparameterError(f"CSVLogger path {os.fspath(self.path)!r} is no regular file")
         with open(self.path, "a+b" if append else "w+b") as file:
             file.seek(0)
             found = file.read()
@@ -168,8 +170,14 @@ class CSVLogger:
         known = [
             "" if name in ("lr", "grad_norm") and math.isnan(v) else v for name, v in entry._asdict().items()
         ]
-        with open(self.path, "ab") as file:
-            file.write(_line(known))
+        with open(self.path, "ab", buffering=0) as file:
+            end, line = file.seek(0, os.SEEK_END), _line(known)
+            try:
+                while line:
+                    line = line[file.write(line) :]
+            except BaseException:  # as of a full disk: the next row must not go on with a part of this one
+                file.truncate(end)
+                raise
 
 
 def _line(values: Sequence[Any]) -> bytes:
