@@ -8,6 +8,7 @@ declares its options and returns the function that does the work. Exit status: 0
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -269,6 +270,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
     """
     args, unknown = _parser().parse_known_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have signs that this terminal lacks
     if unknown:  # the command's help is the one to read
         args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:

@@ -76,13 +76,13 @@ def _object(source: Source, contents: Contents, section: Section) -> dict[str, A
 
 def as_text(found: dict[str, Any]) -> str:
     """Return what `describe` found, in lines for people."""
-    lines = [f"{found['path']}: {found['bytes']:,} bytes, {len(found['objects'])} objects"]
+    lines = [f"{_printable(found['path'])}: {found['bytes']:,} bytes, {len(found['objects'])} objects"]
     for thing in found["objects"]:
         keyword = f" saved as {thing['keyword']!r}" if thing["keyword"] is not None else ""
-        lines += ["", f"{thing['kind']}{keyword}"]
+        lines += ["", f"{_printable(thing['kind'])}{keyword}"]
         rows = [
             (
-                name,
+                _printable(name),
                 array["dtype"],
                 "x".join(map(str, array["shape"])) or "scalar",
                 f"{array['bytes']:,} bytes",
@@ -94,10 +94,15 @@ def as_text(found: dict[str, Any]) -> str:
         for name, dtype, shape, size, damage in rows:
             cells = (name.ljust(widths[0]), dtype, shape.ljust(widths[2]), size.rjust(widths[3]), damage)
             lines.append(f"  {'  '.join(cells)}".rstrip())
-        lines += [f"  {name} = {_short(value)}" for name, value in thing["values"].items()]
+        lines += [f"  {_printable(name)} = {_short(value)}" for name, value in thing["values"].items()]
         if thing["absent"]:
-            lines.append(f"  without a gradient: {', '.join(thing['absent'])}")
+            lines.append(f"  without a gradient: {', '.join(map(_printable, thing['absent']))}")
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Keep what would break a line, or steer a terminal, to itself."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def _short(value: Any) -> str:

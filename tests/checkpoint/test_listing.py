@@ -1,6 +1,9 @@
 """`python -m nbopt inspect FILE`: what is there, what is damaged, and what is no checkpoint."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -45,6 +48,24 @@ def test_everything_that_was_saved_is_listed(path, capsys):
         assert word in text
     assert "without a gradient: b" in text
     assert "DAMAGED" not in text
+
+
+def test_names_do_not_steer_a_terminal(tmp_path, capsys):
+    nb.save(tmp_path / "run", nb.ParameterBuffer.from_arrays({"a\nb\x1b[2J": [1.0], "\u03b2": [1.0]}))
+    assert main(["inspect", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert r"  a\nb\x1b[2J  float64" in shown
+    assert "  \u03b2 " in shown
+
+
+def test_a_terminal_that_lacks_a_sign(tmp_path):
+    path = tmp_path / "\u03b2"
+    nb.save(path, nb.ParameterBuffer.from_arrays({"w": [1.0]}))
+    command = [sys.executable, "-m", "nbopt", "inspect", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u03b2: " in done.stdout
 
 
 def test_json_says_the_same(path, capsys):
