@@ -87,6 +87,8 @@ def to_pytree(params: nb.ParameterBuffer, like: Any) -> Any:
     ------
     ParameterError
         If a parameter has no leaf, or one of another shape.
+    TypeError
+        If its leaf is no array of floats, and so could not take the value.
 
     Examples
     --------
@@ -104,6 +106,7 @@ def to_pytree(params: nb.ParameterBuffer, like: Any) -> Any:
         there = ", ".join(leaves)
         raise ParameterError(f"the tree has no leaf for parameter {missing[0]!r}; it has: {there}")
     for name, parameter in params.items():
+        _check_floats(name, leaves[name])
         if np.shape(leaves[name]) != parameter.shape:
             raise ParameterError(
                 f"leaf {name!r} has shape {np.shape(leaves[name])}, but the parameter {parameter.shape}"
@@ -224,6 +227,11 @@ def _as_dataclass(node: Any, keys: list[str], children: list[Any]) -> Any:
 
 
 def _as_floats(name: str, leaf: Any) -> Any:
+    _check_floats(name, leaf)
+    return np.asarray(leaf)
+
+
+def _check_floats(name: str, leaf: Any) -> None:
     dtype = getattr(leaf, "dtype", type(leaf))
     if dtype is not float and (not isinstance(dtype, np.dtype) or dtype.kind != "f"):
         raise TypeError(
@@ -231,7 +239,6 @@ def _as_floats(name: str, leaf: Any) -> Any:
             "gradients are float32 or float64. Cast it, put None in its place, or leave it out with "
             f"attrs={{{name!r}: False}}"
         )
-    return np.asarray(leaf)
 
 
 def _like(value: np.ndarray[Any, Any], leaf: Any) -> Any:

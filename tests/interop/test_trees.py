@@ -107,6 +107,9 @@ def test_trees_that_do_not_fit():
         nb.jax.to_pytree(params, {"b": np.ones(2)})
     with pytest.raises(nb.errors.ParameterError, match=r"leaf 'a' has shape \(1,\), but .* \(2,\)"):
         nb.jax.to_pytree(params, {"a": np.ones(1)})
+    for leaf in (np.arange(2), 3):
+        with pytest.raises(TypeError, match="leaf 'a' is int"):
+            nb.jax.to_pytree(params, {"a": leaf})
     for grads in ({"b": np.ones(2)}, {"a": np.ones(3)}):
         with pytest.raises(nb.errors.ParameterError):
             nb.jax.set_grads(params, grads)
