@@ -229,6 +229,16 @@ def test_slopes_whose_squares_leave_the_range(power):
     assert nb.check_gradient(fun, params, args=2.0)["w"].ratio == pytest.approx(2.0, rel=1e-4)
 
 
+def test_values_too_small_to_step_from_tell_nothing():
+    params = nb.ParameterBuffer.from_arrays({"w": [5e-324, 5e-324]})
+
+    def fun(params):
+        params["w"].grad = [1.0, 1.0]
+        return float(params["w"].value.sum())
+
+    assert [row.verdict for row in nb.check_gradient(fun, params)] == ["unclear"]
+
+
 def test_elements_of_units_of_their_own():
     """A step of the size of the others leaves where the logarithm is straight."""
     params = nb.ParameterBuffer.from_arrays({"w": [1e-8, 1e8, 1.0, 1e4]})

@@ -70,6 +70,10 @@ class _Group(dict[str, Any]):
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
+    def __ior__(self, other: Any) -> _Group:  # type: ignore[misc,override]
+        self.update(other)
+        return self
+
     def state(self) -> dict[str, Any]:
         """Return what can be saved: names for tensors, the multiplier of the rate, and plain values."""
         plain = {key: value for key, value in self.items() if _is_plain(value)}

@@ -110,6 +110,8 @@ def test_edits_are_seen_on_both_sides():
     group.update(nesterov=False, weight_decay=0.25)
     shown = {key: inner.param_groups[0][key] for key in ("momentum", "use_nesterov", "weight_decay")}
     assert shown == {"momentum": 0.5, "use_nesterov": False, "weight_decay": 0.25}
+    group |= {"momentum": 0.75}
+    assert inner.param_groups[0]["momentum"] == 0.75
     inner.param_groups[0]["weight_decay"] = None
     inner.set_lr(0.2)
     assert (opt.param_groups[0]["lr"], opt.param_groups[0]["weight_decay"]) == (0.2, 0.0)
