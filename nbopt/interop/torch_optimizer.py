@@ -316,6 +316,8 @@ class Optimizer(_Base):  # type: ignore[misc]
             ) from error
         if mine != theirs:
             raise StateDictError(f"the groups hold {mine}, those saved {theirs}; nothing was changed")
+        if not all("learning_rate" in group for group in state_dict["param_groups"]):
+            raise StateDictError("a group that was saved lacks its learning_rate; nothing was changed")
         before = self.optimizer.state_dict(), [group.state() for group in self._mirrors()]
         try:
             self._fill(state, state_dict["param_groups"])

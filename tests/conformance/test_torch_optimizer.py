@@ -217,6 +217,7 @@ DAMAGED = {
     "fewer groups": lambda state: state["param_groups"].clear(),
     "an entry is missing": without("0.weight.velocity"),
     "a value is wrong": lambda state: state["param_groups"][0].update(momentum=2.0),
+    "a rate is missing": lambda state: state["param_groups"][0].pop("learning_rate"),
     "a rate is wrong": lambda state: state["param_groups"][0].update(learning_rate=-2.0),
 }
 
