@@ -85,7 +85,7 @@ def adopt(module: Any, attrs: Mapping[str, Any] | None = None) -> nb.ParameterBu
     DeviceError
         If it is not on the CPU.
     ParameterError
-        If it has no parameters, or two of them overlap in memory.
+        If it has no parameters, two of them overlap in memory, or they are of ``torch.inference_mode()``.
 
     Notes
     -----
@@ -143,6 +143,11 @@ def _common_dtype(named: Mapping[str, Any]) -> str:
                 f"parameter {name!r} is {p.dtype}, {p.layout}; adopt takes dense float32 or float64: "
                 "call module.float() or module.double() first, or leave it to torch with "
                 f"attrs={{{name!r}: False}}"
+            )
+        if p.is_inference() or torch.is_inference_mode_enabled():
+            raise ParameterError(
+                f"parameter {name!r} would be a tensor that cannot train: make and adopt the module outside "
+                "torch.inference_mode()"
             )
         names.setdefault(p.dtype, name)
     if len(names) > 1:

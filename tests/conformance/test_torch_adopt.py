@@ -543,7 +543,13 @@ def mixed():
     return net
 
 
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return Net()
+
+
 REFUSED = {
+    "inference": (made_in_inference_mode, nb.errors.ParameterError, "'first.weight' would .*inference_mode"),
     "no module": (lambda: [torch.zeros(1)], TypeError, "takes a torch.nn.Module, got list"),
     "no parameters": (lambda: torch.nn.ReLU(), nb.errors.ParameterError, "no parameters"),
     "bfloat16": (lambda: Net(torch.bfloat16), TypeError, r"is torch.bfloat16.*module.float\(\)"),
@@ -562,6 +568,12 @@ def test_modules_that_are_refused(what):
     make, kind, message = REFUSED[what]
     with pytest.raises(kind, match=message):
         nb.torch.adopt(make())
+
+
+def test_adoption_in_inference_mode_is_refused():
+    net = Net()
+    with torch.inference_mode(), pytest.raises(nb.errors.ParameterError, match="inference_mode"):
+        nb.torch.adopt(net)
 
 
 def test_a_refused_module_is_unchanged():
