@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 
 import numba
@@ -191,4 +192,5 @@ def bear_interrupts(count):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its jobs without
     bear_interrupts(int(sys.argv[1]))
