@@ -9,7 +9,7 @@ import numpy as np
 
 from nbopt.kernels import scalars, trees
 from nbopt.kernels import tables as t
-from nbopt.optimizer import environment
+from nbopt.optimizer import environment, state
 from nbopt.optimizer.explain import Explanation, explain
 from nbopt.optimizer.nonfinite import raise_found
 from nbopt.strict import Strict
@@ -104,6 +104,25 @@ class Report(Strict):
         """
         self._raise_found()
         return int(self._tables.counters[t.SKIPPED])
+
+    @property
+    def overflowed(self) -> dict[str, int]:
+        """How many elements are not finite, of each array that moves and of its accumulators, by name.
+
+        Under ``nonfinite="raise"`` and ``"skip"`` no step takes a non-finite gradient: what is counted here
+        are updates of finite gradients that overflowed, if the program has not written such values itself. It
+        is counted when it is read, over all elements; a step does not look.
+
+        Examples
+        --------
+        >>> import nbopt as nb
+        >>> opt = nb.optimizer.Momentum(1e300, 0.9, nb.ParameterBuffer.from_arrays({"w": [1.0, 2.0]}))
+        >>> opt.step({"w": [1e10, 0.0]})
+        >>> opt.overflowed, opt.steps_skipped
+        ({'w': 1}, 0)
+        """
+        self._raise_found()
+        return state.overflowed(cast("Optimizer", self))
 
     @property
     def last_loss(self) -> float | None:

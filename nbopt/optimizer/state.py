@@ -20,7 +20,7 @@ from nbopt.standstill import Standstill
 if TYPE_CHECKING:
     from nbopt.optimizer.base import Optimizer
 
-__all__ = ["examine", "get", "live", "pack", "put", "refill", "unpack", "views"]
+__all__ = ["examine", "get", "live", "overflowed", "pack", "put", "refill", "unpack", "views"]
 
 _COUNTERS = {
     "step_count": t.STEPS,
@@ -72,6 +72,19 @@ def views(opt: Optimizer) -> dict[str, Array]:
     if opt._tables.memory.is_host:
         return {}
     return {key: view for key, (_, view) in _entries(opt).items() if view is not None}
+
+
+def overflowed(opt: Optimizer) -> dict[str, int]:
+    """Count the elements that are not finite, of what moves and of its accumulators, by name."""
+    names, memory = opt._tables.layout.names, opt._tables.memory
+    found = {}
+    for key, (s, view) in _entries(opt).items():
+        if view is None:
+            found[names[s]] = opt._buffer[names[s]]._current()
+        else:
+            found[key] = memory.read(view)
+    counts = {key: array.size - int(np.count_nonzero(np.isfinite(array))) for key, array in found.items()}
+    return {key: count for key, count in sorted(counts.items()) if count}
 
 
 def put(opt: Optimizer, saved: Mapping[str, Any], strict: bool) -> None:

@@ -269,7 +269,7 @@ ROWS = [
     Row("O34b", "a value of another shape, set later",
         "ParameterError; no array ever moves", steps.value_of_another_shape),
     Row("O36", "a finite gradient whose update overflows",
-        "that element becomes infinite; later refusals say so", steps.an_update_that_overflows),
+        "that element becomes infinite, is counted; later refusals say so", steps.an_update_that_overflows),
     Row("O19w", "an index out of range",
         "IndexError in a view; a step stays inside the parameters", memory.beyond_a_view),
     Row("O06h", "a float16 array to a kernel",

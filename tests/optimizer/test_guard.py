@@ -129,6 +129,35 @@ def test_an_update_that_overflows_is_a_step(mode, way):  # O36
     step()
     opt.check()
     assert (opt.step_count, opt.steps_skipped) == (2, 0)
+    assert opt.overflowed == {"b": 2}
+
+
+def test_what_overflowed_is_counted_by_name_without_padding_and_what_others_move():
+    params = nb.ParameterBuffer.from_arrays({"w": np.ones(5, np.float32), "other": np.ones(3, np.float32)})
+    opt = nb.optimizer.Adam(0.1, parameters=[params["w"]])
+    assert opt.overflowed == {}
+    params.trainable_flat[5:32] = NAN  # padding
+    params["other"].value = [NAN, INF, 1.0]
+    opt.step({"w": [1e25, 1.0, -1e25, 0.0, 1.0]})
+    assert opt.overflowed == {"w.moment2": 2}
+    params["w"].value[4] = -INF
+    assert opt.overflowed == {"w": 1, "w.moment2": 2}
+
+
+def test_what_overflowed_of_a_weight_is_counted_in_its_parts():
+    params = normed()
+    opt = nb.optimizer.SGD(1e308, parameters=params)
+    opt.step({"w": np.full((2, 3), 1e10), "b": np.zeros(3)})
+    assert set(opt.overflowed) <= {"w_g", "w_v"}
+    assert opt.overflowed
+
+
+def test_counting_what_overflowed_raises_first_what_is_pending():
+    params = small()
+    opt = nb.optimizer.Momentum(0.1, 0.9, params)
+    params["b"].grad[1] = NAN
+    by_loop(opt)()
+    refused(opt, lambda: opt.overflowed)
 
 
 @ways
