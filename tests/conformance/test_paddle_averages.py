@@ -88,16 +88,22 @@ def pair(value, **attr):
     return params["w"], tensor, *averages
 
 
+def warned(average):
+    """Apply an average that has taken nothing in: nbopt says so."""
+    with pytest.warns(RuntimeWarning, match="taken no values in"):
+        return average.apply()
+
+
 def test_do_model_average():
     w, tensor, ours, theirs = pair(np.float32(0), do_model_average=False)
-    with ours.apply(), theirs.apply():
+    with warned(ours), theirs.apply():
         assert_array_equal(tensor.numpy(), [3.0, 3.0])
         assert_array_equal(w.value, [5.0, 5.0])
 
 
 def test_never_taken_in():
     w, tensor, ours, theirs = pair(np.float32(0), trainable=False)
-    with ours.apply(), theirs.apply():
+    with warned(ours), theirs.apply():
         assert np.isnan(tensor.numpy()).all()
         assert_array_equal(w.value, [5.0, 5.0])
 
