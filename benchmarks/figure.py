@@ -130,14 +130,17 @@ def draw(data: dict[str, Any], path: Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "nbopt", "svg.fonttype": "path", "font.size": 10})
     figure = Figure(figsize=(10.4, 4.0), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
+    ends = {}
     for name, seconds in data["seconds"].items():
         points = [(n, 1e6 * s) for n, s in zip(data["counts"], seconds, strict=True) if s is not None]
         if points:
             style = {"linewidth": 2.6, "zorder": 3} if name == "nbopt" else {"linewidth": 1.4}
             left.loglog(*zip(*points, strict=True), marker="o", markersize=4, color=COLORS[name], **style)
-            left.annotate(
-                name, points[-1], xytext=(6, 0), textcoords="offset points", va="center", color=COLORS[name]
-            )
+            ends[name] = points[-1]
+    lowest = 0.0  # names stand apart where lines end together
+    for name, (x, y) in sorted(ends.items(), key=lambda end: end[1][1]):
+        lowest = max(y, 1.9 * lowest)
+        left.text(1.25 * x, lowest, name, va="center", color=COLORS[name])
     left.set(xlabel="parameters of 100 elements", ylabel="one clipped step (µs)", xlim=(0.8, 8000))
     left.set_title("Time of a step, one thread", loc="left")
     most = PARAMETERS * ELEMENTS
