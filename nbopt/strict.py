@@ -74,22 +74,19 @@ class NoArray:
         """What to write in place of the object."""
         raise NotImplementedError
 
-    for _symbol, _names in {
-        "+": "add radd",
-        "-": "sub rsub",
-        "*": "mul rmul",
-        "/": "truediv rtruediv",
-        "**": "pow rpow",
-        "<": "lt le",
-        ">": "gt ge",
-        # What is changed in place would be a new array, and the parameter as before.
-        "+=": "iadd",
-        "-=": "isub",
-        "*=": "imul",
-        "/=": "itruediv",
-        "[]": "getitem setitem",
-    }.items():
+
+# What is changed in place would be a new array, and the parameter as before.
+_ALWAYS = {"-": "neg", "+=": "iadd", "-=": "isub", "*=": "imul", "/=": "itruediv", "[]": "getitem setitem"}
+_WITH_NUMBERS = {
+    "+": "add radd",
+    "-": "sub rsub",
+    "*": "mul rmul",
+    "/": "truediv rtruediv",
+    "**": "pow rpow",
+    "<": "lt le",
+    ">": "gt ge",
+}
+for _table in (_ALWAYS, _WITH_NUMBERS):
+    for _symbol, _names in _table.items():
         for _name in _names.split():
-            locals()[f"__{_name}__"] = _refused(_symbol, always=_symbol[1:] in ("=", "]"))
-    __neg__ = _refused("-", always=True)
-    del _symbol, _names, _name
+            setattr(NoArray, f"__{_name}__", _refused(_symbol, always=_table is _ALWAYS))

@@ -26,46 +26,17 @@ __all__ = ["adam", "adamw", "momentum", "sgd"]
 Vector = NDArray[np.float64]
 
 
-def momentum(
-    fun: Callable[..., Any],
-    x0: ArrayLike,
-    args: tuple[Any, ...] = (),
-    *,
-    jac: Callable[..., Any] | None = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Any = None,
-    maxiter: int = 1000,
-    tol: float | None = 1e-5,
-    disp: bool = False,
-    **options: Any,
-) -> OptimizeResult:
+def momentum(fun: Callable[..., Any], x0: ArrayLike, args: Any = (), **options: Any) -> OptimizeResult:
     """Minimize by gradient descent with momentum, as a method of `scipy.optimize.minimize`.
 
     Parameters
     ----------
     fun, x0, args
         As `scipy.optimize.minimize` hands them over. `x0` is copied, to float64.
-    jac : callable
-        The gradient. Write ``jac=True`` to `scipy.optimize.minimize` where `fun` returns the pair of loss and
-        gradient.
-    hess, hessp, constraints
-        Not used; with a RuntimeWarning where they are given.
-    bounds : Bounds or sequence of pairs, optional
-        `x0`, and x after every step, are moved to the nearest point inside.
-    callback : callable or sequence of callable, optional
-        As for `nbopt.minimize`: ``callback(intermediate_result)`` or ``callback(xk)``; StopIteration stops.
-    maxiter : int
-        The most iterations: steps, each with an evaluation of `fun` and `jac` at where it leads.
-    tol : float, optional
-        Stop where no element of the gradient is larger in size; with bounds, of the projected gradient
-        ``x - clip(x - g, lower, upper)``. None takes all `maxiter` iterations.
-    disp : bool
-        Print a summary at the end.
     **options
-        Arguments of `nbopt.optimizer.Momentum` by name, but for ``parameters``.
+        Arguments of `nbopt.optimizer.Momentum` by name, but for ``parameters``, and these of every method:
+        ``maxiter``, the most iterations (1000); ``tol``, where to stop (1e-5; None takes all iterations);
+        ``disp``, to print a summary at the end.
 
     Returns
     -------
@@ -81,6 +52,17 @@ def momentum(
     ParameterError, HyperparameterError
         If an array has a wrong shape, or an option a wrong value.
 
+    Notes
+    -----
+    An iteration is a step, and an evaluation of `fun` and the gradient at where it leads. A run ends where no
+    element of the gradient is larger in size than ``tol``; with bounds, of the projected gradient
+    ``x - clip(x - g, lower, upper)``. Of the other arguments of `scipy.optimize.minimize`:
+
+    - ``jac`` is the gradient, or True where `fun` returns the pair of loss and gradient.
+    - ``bounds``: `x0`, and x after every step, are moved to the nearest point inside.
+    - ``callback`` is as of `nbopt.minimize`.
+    - ``hess``, ``hessp`` and ``constraints`` are not used, with a RuntimeWarning where they are given.
+
     Examples
     --------
     >>> from scipy.optimize import minimize, rosen, rosen_der
@@ -90,33 +72,18 @@ def momentum(
     >>> result.success, result.x.round(3), result.fun < 1e-8
     (True, array([1., 1.]), True)
     """
-    return _run(nb.optimizer.Momentum, locals())
+    return _run(nb.optimizer.Momentum, fun, x0, args, **options)
 
 
-def sgd(
-    fun: Callable[..., Any],
-    x0: ArrayLike,
-    args: tuple[Any, ...] = (),
-    *,
-    jac: Callable[..., Any] | None = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Any = None,
-    maxiter: int = 1000,
-    tol: float | None = 1e-5,
-    disp: bool = False,
-    **options: Any,
-) -> OptimizeResult:
+def sgd(fun: Callable[..., Any], x0: ArrayLike, args: Any = (), **options: Any) -> OptimizeResult:
     """Minimize by gradient descent, as a method of `scipy.optimize.minimize`.
 
     Parameters
     ----------
-    fun, x0, args, jac, hess, hessp, bounds, constraints, callback, maxiter, tol, disp
+    fun, x0, args
         As of `momentum`.
     **options
-        Arguments of `nbopt.optimizer.SGD` by name, but for ``parameters``.
+        As of `momentum`, with the arguments of `nbopt.optimizer.SGD`.
 
     Returns
     -------
@@ -135,33 +102,18 @@ def sgd(
     >>> result.success, result.x.round(3)
     (True, array([0.5, 1. ]))
     """
-    return _run(nb.optimizer.SGD, locals())
+    return _run(nb.optimizer.SGD, fun, x0, args, **options)
 
 
-def adam(
-    fun: Callable[..., Any],
-    x0: ArrayLike,
-    args: tuple[Any, ...] = (),
-    *,
-    jac: Callable[..., Any] | None = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Any = None,
-    maxiter: int = 1000,
-    tol: float | None = 1e-5,
-    disp: bool = False,
-    **options: Any,
-) -> OptimizeResult:
+def adam(fun: Callable[..., Any], x0: ArrayLike, args: Any = (), **options: Any) -> OptimizeResult:
     """Minimize by Adam, as a method of `scipy.optimize.minimize`.
 
     Parameters
     ----------
-    fun, x0, args, jac, hess, hessp, bounds, constraints, callback, maxiter, tol, disp
+    fun, x0, args
         As of `momentum`.
     **options
-        Arguments of `nbopt.optimizer.Adam` by name, but for ``parameters``.
+        As of `momentum`, with the arguments of `nbopt.optimizer.Adam`.
 
     Returns
     -------
@@ -177,25 +129,10 @@ def adam(
     >>> result.success, result.x.round(3)
     (True, array([1., 1.]))
     """
-    return _run(nb.optimizer.Adam, locals())
+    return _run(nb.optimizer.Adam, fun, x0, args, **options)
 
 
-def adamw(
-    fun: Callable[..., Any],
-    x0: ArrayLike,
-    args: tuple[Any, ...] = (),
-    *,
-    jac: Callable[..., Any] | None = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Any = None,
-    maxiter: int = 1000,
-    tol: float | None = 1e-5,
-    disp: bool = False,
-    **options: Any,
-) -> OptimizeResult:
+def adamw(fun: Callable[..., Any], x0: ArrayLike, args: Any = (), **options: Any) -> OptimizeResult:
     """Minimize by AdamW, as a method of `scipy.optimize.minimize`.
 
     Its weight decay, 0.01 unless the options say otherwise, pulls x towards zero and away from the minimum of
@@ -203,10 +140,10 @@ def adamw(
 
     Parameters
     ----------
-    fun, x0, args, jac, hess, hessp, bounds, constraints, callback, maxiter, tol, disp
+    fun, x0, args
         As of `momentum`.
     **options
-        Arguments of `nbopt.optimizer.AdamW` by name, but for ``parameters``.
+        As of `momentum`, with the arguments of `nbopt.optimizer.AdamW`.
 
     Returns
     -------
@@ -223,39 +160,52 @@ def adamw(
     >>> minimize(fun, [3.0, -3.0], jac=True, method=nb.scipy.adamw, options=options).x.round(3)
     array([1., 1.])
     """
-    return _run(nb.optimizer.AdamW, locals())
+    return _run(nb.optimizer.AdamW, fun, x0, args, **options)
 
 
 # --- how --------------------------------------------------------------------------------------------
 
 
-def _run(kind: type[nb.Optimizer], given: dict[str, Any]) -> OptimizeResult:
-    """Do what a method is asked to, by the values of its arguments."""
+def _run(
+    kind: type[nb.Optimizer],
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: Any,
+    *,
+    jac: Callable[..., Any] | None = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Any = None,
+    maxiter: int = 1000,
+    tol: Any = 1e-5,
+    disp: bool = False,
+    **options: Any,
+) -> OptimizeResult:
     name = f"nb.scipy.{kind.__name__.lower()}"
-    if not callable(given["jac"]):
+    if not callable(jac):
         raise TypeError(
             f"{name} needs the gradient, and makes no finite differences: write minimize(fun, x0, "
             f"jac=gradient, method={name}) with a function, or jac=True where fun returns (loss, gradient)"
         )
-    _warn_of_unused(name, given)
-    options = given["options"]
+    _warn_of_unused(name, hess=hess, hessp=hessp, constraints=constraints)
     _check_options(name, kind, options)
-    x0 = np.atleast_1d(np.asarray(given["x0"]))
-    if x0.dtype.kind not in "iuf":
-        raise TypeError(f"x0 must hold real numbers, got dtype {x0.dtype}; write minimize(fun, x0, ...)")
-    if x0.ndim != 1:
-        raise ParameterError(f"x0 must have one dimension, got shape {x0.shape}; write x0.ravel()")
-    params = nb.ParameterBuffer.from_arrays({"x": x0}, dtype="float64")
+    start = np.atleast_1d(np.asarray(x0))
+    if start.dtype.kind not in "iuf":
+        raise TypeError(f"x0 must hold real numbers, got dtype {start.dtype}; write minimize(fun, x0, ...)")
+    if start.ndim != 1:
+        raise ParameterError(f"x0 must have one dimension, got shape {start.shape}; write x0.ravel()")
+    params = nb.ParameterBuffer.from_arrays({"x": start}, dtype="float64")
     opt = kind(parameters=params, **options)
-    tol = given["tol"]
-    if not isinstance(given["tol"], numbers.Real | None):
+    if not isinstance(tol, numbers.Real | None):
         raise TypeError(f"tol must be a number, got {type(tol).__name__} {tol!r}")
     if tol is not None and not tol >= 0.0:
         raise HyperparameterError(f"tol must be a number >= 0, got {tol!r}")
-    args = given["args"] if isinstance(given["args"], tuple) else (given["args"],)
-    problem = _Problem(given["fun"], given["jac"], args, _limits(given["bounds"], x0.size), tol, params["x"])
-    result = _solve(problem, params, opt, given)
-    if given["disp"]:
+    args = args if isinstance(args, tuple) else (args,)
+    problem = _Problem(fun, jac, args, _limits(bounds, start.size), tol, params["x"])
+    result = _solve(problem, params, opt, callback, maxiter, raises=options.get("nonfinite") == "raise")
+    if disp:
         lines = [
             result.message,
             f"         Current function value: {result.fun:f}",
@@ -268,16 +218,20 @@ def _run(kind: type[nb.Optimizer], given: dict[str, Any]) -> OptimizeResult:
 
 
 def _solve(
-    problem: _Problem, params: nb.ParameterBuffer, opt: nb.Optimizer, given: dict[str, Any]
+    problem: _Problem,
+    params: nb.ParameterBuffer,
+    opt: nb.Optimizer,
+    callback: Any,
+    maxiter: int,
+    raises: bool,
 ) -> OptimizeResult:
-    callback = given["callback"]
     callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
     problem.look_ahead(params)
-    maxiter = 0 if problem.converged else given["maxiter"]
+    most = 0 if problem.converged else maxiter
     try:
-        result = nb.minimize(problem, params, opt, maxiter=maxiter, callback=[problem.stop, *callbacks])
+        result = nb.minimize(problem, params, opt, maxiter=most, callback=[problem.stop, *callbacks])
     except NonFiniteGradientError as error:
-        if given["options"].get("nonfinite") == "raise" or error.result is None:
+        if raises or error.result is None:
             raise
         result = error.result
     at_last = np.array_equal(result.x, problem.x, equal_nan=True)  # neither put back nor interrupted
@@ -285,7 +239,7 @@ def _solve(
         result.update(success=False, status=3, message="The loss is not finite.")
     elif problem.converged and at_last and result.status in (0, 99):
         result.update(success=True, status=0, message="No element of the gradient is larger than tol.")
-    elif given["tol"] is not None and result.status == 0:
+    elif problem.tol is not None and result.status == 0:
         result.update(success=False, status=1, message="Maximum number of iterations has been exceeded.")
     result.njev = result.nfev
     if at_last:
@@ -305,7 +259,7 @@ class _Problem:
         tol: float | None,
         variable: nb.Parameter,
     ):
-        self._fun, self._jac, self._args, self._limits, self._tol = fun, jac, args, limits, tol
+        self._fun, self._jac, self._args, self._limits, self.tol = fun, jac, args, limits, tol
         self._variable = variable
         self._ahead: Any = None
         self.converged = False
@@ -339,7 +293,7 @@ class _Problem:
         if gradient.dtype.kind not in "iuf":
             raise TypeError(f"jac must return real numbers, got dtype {gradient.dtype}")
         self.gradient = self._variable.grad = gradient.astype(np.float64)
-        self.converged = self._tol is not None and bool(np.all(np.abs(self._slope()) <= self._tol))
+        self.converged = self.tol is not None and bool(np.all(np.abs(self._slope()) <= self.tol))
         return loss
 
     def _loss(self) -> Any:
@@ -367,16 +321,15 @@ class _Problem:
             raise StopIteration
 
 
-def _warn_of_unused(name: str, given: dict[str, Any]) -> None:
+def _warn_of_unused(name: str, **given: Any) -> None:
     unused = {
         "hess": "does not use Hessian information (hess)",
         "hessp": "does not use Hessian-vector product information (hessp)",
         "constraints": "cannot handle constraints",
     }
-    for argument, text in unused.items():
-        value = given[argument]
+    for argument, value in given.items():
         if value is not None and not (isinstance(value, (tuple, list)) and not value):
-            warnings.warn(f"Method {name} {text}.", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"Method {name} {unused[argument]}.", RuntimeWarning, stacklevel=5)
 
 
 def _check_options(name: str, kind: type[nb.Optimizer], options: dict[str, Any]) -> None:
