@@ -24,7 +24,9 @@ from nbopt._validation import (
 from nbopt.attr import DIM_MEANINGS, PLAIN, ParamAttr, WeightNormParamAttr, as_attr, differences
 from nbopt.collection import ParameterCollection
 from nbopt.errors import ParameterError
-from nbopt.initializer import Constant, Initializer, XavierUniform, generator_of, global_initializer
+from nbopt.initializer import Constant, Initializer, XavierUniform
+from nbopt.initializer.base import generator_of
+from nbopt.initializer.everywhere import global_initializer
 from nbopt.layout import magnitude_shape
 from nbopt.memory import Array, find_memory
 from nbopt.naming import check_free, matches
@@ -96,9 +98,8 @@ class ParameterBuffer(ParameterCollection):
         self.dtype = as_dtype(dtype)
         self._memory = find_memory(device)
         self.device = self._memory.device
-        if seed is None:
-            seed = int.from_bytes(os.urandom(8), "little")
-        self.seed = as_integer(seed, "seed", low=0, error=ParameterError)
+        drawn = int.from_bytes(os.urandom(8), "little")
+        self.seed = as_integer(drawn if seed is None else seed, "seed", low=0, error=ParameterError)
         self._parameters: dict[str, Parameter] = {}
         self._derived: dict[str, Parameter] = {}  # every v and g
         self._automatic = 0

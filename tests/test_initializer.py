@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import doctest
 import itertools
 import math
 import pickle
@@ -29,9 +28,9 @@ from nbopt.initializer import (
     XavierNormal,
     XavierUniform,
     calculate_gain,
-    global_initializer,
     set_global_initializer,
 )
+from nbopt.initializer.everywhere import global_initializer
 from tests.recordings import load
 
 TABLES = load("initializer_tables")
@@ -622,12 +621,6 @@ def test_error(call, error, message):
 
 
 # --- documentation --------------------------------------------------------------------------------
-
-
-def test_examples_run():
-    outcome = doctest.testmod(initializer)
-    assert outcome.failed == 0
-    assert outcome.attempted > 30
 
 
 @pytest.mark.parametrize("name", initializer.__all__)

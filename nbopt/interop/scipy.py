@@ -200,10 +200,11 @@ def _run(
     opt = kind(parameters=params, **options)
     if not isinstance(tol, numbers.Real | None):
         raise TypeError(f"tol must be a number, got {type(tol).__name__} {tol!r}")
-    if tol is not None and not tol >= 0.0:
+    limit = None if tol is None else float(tol)
+    if limit is not None and not limit >= 0.0:
         raise HyperparameterError(f"tol must be a number >= 0, got {tol!r}")
     args = args if isinstance(args, tuple) else (args,)
-    problem = _Problem(fun, jac, args, _limits(bounds, start.size), tol, params["x"])
+    problem = _Problem(fun, jac, args, _limits(bounds, start.size), limit, params["x"])
     result = _solve(problem, params, opt, callback, maxiter, raises=options.get("nonfinite") == "raise")
     if disp:
         lines = [
